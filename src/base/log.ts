@@ -1,0 +1,16 @@
+/** What pipegate needs of a logger. Fields are flat values; the writer escapes them. See log-writer.ts for the one that the command uses. */
+
+export type LogValue = string | number | boolean | undefined | readonly string[];
+export type LogFields = Readonly<Record<string, LogValue>>;
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+export interface Logger {
+  /** `event` is a fixed word pair such as "pipe open"; what varies goes into `fields`. */
+  debug(event: string, fields?: LogFields): void;
+  info(event: string, fields?: LogFields): void;
+  warn(event: string, fields?: LogFields): void;
+  error(event: string, fields?: LogFields): void;
+}
+
+const nothing = (): void => {};
+export const silentLogger: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
