@@ -1,0 +1,36 @@
+/** What a listener needs, whole and checked: PEM texts are read, lists are counted. Defaults stand beside. */
+import type { Trust } from "../identity/judge.ts";
+
+export interface Credentials {
+  /** PEM, leaf first, then the chain. */
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export type ListenAddress =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
+
+export interface ListenerOptions {
+  readonly address: ListenAddress;
+  readonly credentials: Credentials;
+  readonly trust: Trust;
+  /** Protocols offered, in order of preference; a client that asks for none of them is refused (`alpn`). */
+  readonly alpn: readonly string[];
+  /** Whether a client without ALPN is taken (raw listeners). */
+  readonly withoutAlpn: boolean;
+  /** Whether what is read can be held back: raw pipes need it; framed sessions, which are never paused, do not. */
+  readonly holdable: boolean;
+  readonly handshakeTimeoutMs: number;
+  readonly maxConnections: number;
+  /** Handshakes under way, in all and from one source address (an IPv6 /64 is one). */
+  readonly maxHandshakes: number;
+  readonly maxHandshakesPerSource: number;
+}
+
+export const listenerDefaults = {
+  handshakeTimeoutMs: 10_000,
+  maxConnections: 10_000,
+  maxHandshakes: 512,
+  maxHandshakesPerSource: 64,
+} as const;
