@@ -1,0 +1,135 @@
+/**
+ * The logger of the command: one JSON line an event through pino, or one readable line where a person watches a terminal.
+ * Promises: every text field is printable and bounded, so no peer can forge a line; writing never blocks, throws or ends the
+ * process, also when the reader is gone (EPIPE) or does not read: then at most `maxBufferedBytes` wait, what is over is dropped
+ * and counted, and the count is logged once there is room. `flush` writes what waits before it returns.
+ * Leaves to others: what is worth logging, and with which level.
+ */
+import { styleText } from "node:util";
+import { pino } from "pino";
+import type { LogFields, Logger, LogLevel, LogValue } from "./log.ts";
+import { printable } from "./text.ts";
+
+/** Where lines go. The default is stderr. */
+export interface LogDestination {
+  write(line: string): void;
+  /** Writes what waits, before it returns. */
+  flush(): void;
+}
+
+export interface LogWriterOptions {
+  readonly level: LogLevel;
+  /** `auto`: pretty when stderr is a terminal, else JSON. */
+  readonly format: "json" | "pretty" | "auto";
+  readonly destination?: LogDestination;
+  /** Whether pretty lines are coloured. Default: when stderr is a terminal and NO_COLOR is not set. */
+  readonly colour?: boolean;
+  /** Milliseconds since the epoch. Default: the system's clock. */
+  readonly wall?: () => number;
+}
+
+export interface LogWriter extends Logger {
+  flush(): void;
+}
+
+export const logDefaults = { maxBufferedBytes: 4 << 20 } as const;
+
+export function createLogWriter(options: LogWriterOptions): LogWriter {
+  const terminal = process.stderr.isTTY === true;
+  const destination = options.destination ?? openStderr();
+  const wall = options.wall ?? Date.now;
+  const pretty = options.format === "pretty" || (options.format === "auto" && terminal);
+  const write = pretty
+    ? prettyWriter({ destination, wall, level: options.level, colour: options.colour ?? (terminal && !process.env["NO_COLOR"]) })
+    : jsonWriter({ destination, wall, level: options.level });
+  return {
+    debug: (event, fields) => write("debug", { event, ...fields }),
+    info: (event, fields) => write("info", { event, ...fields }),
+    warn: (event, fields) => write("warn", { event, ...fields }),
+    error: (event, fields) => write("error", { event, ...fields }),
+    flush: () => destination.flush(),
+  };
+}
+
+interface WriterOptions {
+  readonly destination: LogDestination;
+  readonly wall: () => number;
+  readonly level: LogLevel;
+}
+
+type Write = (level: LogLevel, entry: LogFields) => void;
+
+function safe(value: LogValue): LogValue {
+  if (typeof value === "string") return printable(value);
+  if (Array.isArray(value)) return value.map((text: string) => printable(text));
+  return value;
+}
+
+function jsonWriter({ destination, wall, level }: WriterOptions): Write {
+  const out = pino(
+    {
+      level,
+      base: null,
+      timestamp: () => `,"time":"${new Date(wall()).toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
+  return (at, entry) => {
+    const line: Record<string, LogValue> = {};
+    for (const [name, value] of Object.entries(entry)) if (value !== undefined) line[name] = safe(value);
+    out[at](line);
+  };
+}
+
+const ranks: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
+const colours = { debug: "dim", info: "green", warn: "yellow", error: "red" } as const;
+
+function prettyWriter({ destination, wall, level, colour }: WriterOptions & { readonly colour: boolean }): Write {
+  const style = (name: "dim" | "green" | "yellow" | "red" | "bold", text: string): string =>
+    colour ? styleText(name, text, { validateStream: false }) : text;
+  return (at, { event, ...fields }) => {
+    if (ranks[at] < ranks[level]) return;
+    const time = new Date(wall()).toISOString().slice(11, 23);
+    const words = [style("dim", time), style(colours[at], at.padEnd(5)), style("bold", printable(String(event)))];
+    for (const [name, value] of Object.entries(fields)) if (value !== undefined) words.push(`${style("dim", `${name}=`)}${shown(value)}`);
+    destination.write(`${words.join(" ")}\n`);
+  };
+}
+
+/** A value as it stands in a pretty line: quoted when it could be mistaken for two words. */
+function shown(value: LogValue): string {
+  if (Array.isArray(value)) return value.map((text: string) => shown(text)).join(",");
+  const text = printable(String(value));
+  return /[\s"'=,]/u.test(text) || text === "" ? JSON.stringify(text) : text;
+}
+
+/** Lines to stderr: written in the background, bounded; a broken stderr swallows them. */
+function openStderr(): LogDestination {
+  const stream = pino.destination({ fd: 2, sync: false, maxLength: logDefaults.maxBufferedBytes });
+  let dropped = 0;
+  let broken = false;
+  stream.on("drop", () => dropped++);
+  stream.on("error", () => {
+    broken = true; // the reader is gone: nobody is left to be told
+  });
+  stream.on("drain", () => {
+    if (dropped === 0 || broken) return;
+    const count = dropped;
+    dropped = 0;
+    stream.write(`${JSON.stringify({ level: "warn", time: new Date().toISOString(), event: "log lines dropped", count })}\n`);
+  });
+  return {
+    write(line) {
+      if (!broken) stream.write(line);
+    },
+    flush() {
+      if (broken) return;
+      try {
+        stream.flushSync();
+      } catch {
+        broken = true; // not ready, or gone
+      }
+    },
+  };
+}
