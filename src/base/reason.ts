@@ -54,6 +54,7 @@ export const explanations = {
   draining: { meaning: "the gateway is shutting down", next: "connect again" },
   superseded: { meaning: "a newer connection took over", next: "nothing, if that was yours" },
   session_lost: { meaning: "the connection broke", next: "connect again" },
+  cancelled: { meaning: "the other end gave it up", next: "nothing, if that was meant" },
   internal: { meaning: "an unexpected fault", next: "report it with the log of that moment" },
 } as const satisfies Record<string, Explanation>;
 

@@ -1,0 +1,351 @@
+/**
+ * One duplex channel in a session: what waits to be sent, what arrived and waits to be taken, and the credit of both.
+ * Promises: the Channel contract (base/channel.ts); memory bounded by the receive window and by what `write` was told to stop at.
+ * Leaves to session.ts: ids, frames on the wire, whose turn it is.
+ */
+import { Buffer } from "node:buffer";
+import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import { Flag, FRAME_COST, MAX_STREAM_ID } from "./frame.ts";
+import type { Tlv } from "./tlv.ts";
+import type { ReceiveWindow } from "./window.ts";
+import type { Writer } from "./writer.ts";
+
+/** What a stream asks of its session. */
+export interface StreamOwner {
+  readonly maxPayload: number;
+  readonly maxMessage: number;
+  /** Cost that the session may still send. */
+  readonly sendLeft: number;
+  sent(cost: number): void;
+  /** The stream has something to send and may. */
+  ready(stream: Stream): void;
+  /** A frame may go straight into the slab: nothing else waits. */
+  readonly direct: Writer | undefined;
+  touched(): void;
+  consumed(stream: Stream, cost: number): void;
+  resetByUs(stream: Stream, broken: Break): void;
+  finished(stream: Stream): void;
+  accept(stream: Stream, metadata: readonly Tlv[]): void;
+  release(stream: Stream): void;
+  later(act: () => void): void;
+  now(): number;
+}
+
+/** `write` returns false from here on. */
+const HIGH_WATER = 64 << 10;
+/** Chunks below this are copied when they wait, so that they do not keep a whole record alive. */
+const COPY_BELOW = 4 << 10;
+
+interface Piece {
+  readonly chunk: Uint8Array;
+  readonly last: boolean;
+}
+
+const nothing = Buffer.alloc(0);
+
+export interface StreamInit {
+  readonly target: string;
+  readonly messages: boolean;
+  readonly weight: number;
+  readonly metadata: readonly Tlv[];
+  readonly window: ReceiveWindow;
+  readonly sendLimit: number;
+  /** Whether we sent the OPEN. */
+  readonly opener: boolean;
+}
+
+export class Stream implements Channel {
+  readonly target: string;
+  readonly messages: boolean;
+  readonly weight: number;
+  /** Of the OPEN; of the ACCEPT once it came. */
+  metadata: readonly Tlv[];
+  /** 0 until the OPEN is sent. */
+  id = 0;
+  /** Called once when the peer accepted. */
+  onAccepted: (() => void) | undefined;
+  readonly opener: boolean;
+  readonly window: ReceiveWindow;
+  accepted = false;
+
+  // For the session's round robin.
+  next: Stream | undefined;
+  queued = false;
+  deficit = 0;
+  /** When something of it was last consumed, for the starvation guard. */
+  consumedAt = 0;
+  released = false;
+
+  #owner: StreamOwner;
+  #events: ChannelEvents | undefined;
+  #closed = false;
+
+  #sendLimit: number;
+  #sendUsed = 0;
+  #outbox: Piece[] = [];
+  #outboxHead = 0;
+  #outboxOffset = 0;
+  #outboxBytes = 0;
+  #wantsDrained = false;
+  #ending = false;
+  #finSent = false;
+
+  #inbox: (Piece & { readonly cost: number })[] = [];
+  #inboxHead = 0;
+  #paused = false;
+  #finReceived = false;
+  #endGiven = false;
+  #delivering = false;
+  #messageBytes = 0;
+
+  constructor(owner: StreamOwner, init: StreamInit) {
+    this.#owner = owner;
+    this.target = init.target;
+    this.messages = init.messages;
+    this.weight = init.weight;
+    this.metadata = init.metadata;
+    this.window = init.window;
+    this.opener = init.opener;
+    this.#sendLimit = init.sendLimit;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+  /** Bytes that wait to be sent. */
+  get waiting(): number {
+    return this.#outboxBytes;
+  }
+  /** What the stream waits for, for people: nothing, the peer's window, or our own reader. */
+  get waitsFor(): "peer window" | "reader" | undefined {
+    if (this.#outboxBytes > 0 && this.#sendLimit - this.#sendUsed <= FRAME_COST) return "peer window";
+    return this.window.pinned > 0 ? "reader" : undefined;
+  }
+
+  // ---- Channel: what the holder calls
+
+  attach(events: ChannelEvents): void {
+    this.#events = events;
+    if (this.#inbox.length > 0 || this.#finReceived) this.#owner.later(() => this.#deliver());
+  }
+
+  write(chunk: Uint8Array, last: boolean): boolean {
+    if (this.#closed || this.#ending) return true;
+    const end = this.messages && last;
+    if (chunk.length === 0 && !end) return true;
+    const cost = FRAME_COST + chunk.length;
+    const writer = this.#outboxBytes === 0 && this.#outbox.length === 0 && this.id !== 0 ? this.#owner.direct : undefined;
+    if (
+      writer !== undefined &&
+      chunk.length <= this.#owner.maxPayload &&
+      cost <= this.#sendLimit - this.#sendUsed &&
+      cost <= this.#owner.sendLeft
+    ) {
+      writer.data(this.id, end ? Flag.END_MESSAGE : 0, chunk, 0, chunk.length);
+      this.#sendUsed += cost;
+      this.#owner.sent(cost);
+      this.#owner.touched();
+      return true;
+    }
+    this.#outbox.push({ chunk: chunk.length < COPY_BELOW ? Buffer.from(chunk) : chunk, last: end });
+    this.#outboxBytes += chunk.length + FRAME_COST;
+    if (this.sendable) this.#owner.ready(this);
+    this.#wantsDrained = this.#outboxBytes >= HIGH_WATER;
+    return !this.#wantsDrained;
+  }
+
+  closeWrite(): void {
+    if (this.#closed || this.#ending) return;
+    this.#ending = true;
+    if (this.sendable) this.#owner.ready(this);
+  }
+
+  reset(broken: Break): void {
+    if (this.#closed) return;
+    this.#owner.resetByUs(this, broken);
+    this.break(broken);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (!this.#delivering) this.#deliver();
+  }
+
+  // ---- for whoever accepts
+
+  /** Accepts an incoming stream: payload may flow. */
+  accept(metadata: readonly Tlv[] = []): void {
+    if (this.#closed || this.accepted) return;
+    this.accepted = true;
+    this.#owner.accept(this, metadata);
+  }
+
+  /** Gives the stream's place back to the peer: its back end is torn down. Until then its id credit stays used. */
+  release(): void {
+    if (this.released) return;
+    this.released = true;
+    this.#owner.release(this);
+  }
+
+  // ---- for the session: sending
+
+  /** Whether something waits that the stream's own credit lets go. */
+  get sendable(): boolean {
+    if (this.#closed || this.id === 0) return false;
+    const left = this.#sendLimit - this.#sendUsed;
+    const head = this.#outbox[this.#outboxHead];
+    if (head !== undefined) return left > FRAME_COST || (left === FRAME_COST && head.chunk.length === 0);
+    return this.#ending && !this.#finSent && left >= FRAME_COST;
+  }
+
+  /** Raises what the peer lets us send; false when it is no raise. */
+  credit(limit: number): boolean {
+    if (limit <= this.#sendLimit) return false;
+    this.#sendLimit = limit;
+    if (this.sendable) this.#owner.ready(this);
+    return true;
+  }
+
+  /** Puts one frame of what waits; its cost, or 0 when nothing may go now. */
+  sendOne(writer: Writer): number {
+    if (!this.sendable) return 0;
+    const room = Math.min(this.#sendLimit - this.#sendUsed, this.#owner.sendLeft) - FRAME_COST;
+    const head = this.#outbox[this.#outboxHead];
+    if (room < 0) return 0;
+    if (head === undefined) {
+      this.#finSent = true;
+      writer.data(this.id, Flag.FIN, nothing, 0, 0);
+      return this.#spent(FRAME_COST);
+    }
+    const start = this.#outboxOffset;
+    const left = head.chunk.length - start;
+    const length = Math.min(left, this.#owner.maxPayload, room);
+    if (length === 0 && left > 0) return 0;
+    const whole = length === left;
+    let flags = whole && head.last ? Flag.END_MESSAGE : 0;
+    if (whole) {
+      this.#outboxOffset = 0;
+      this.#outboxHead++;
+      this.#outboxBytes -= length + FRAME_COST;
+      if (this.#outboxHead === this.#outbox.length) {
+        this.#outbox = [];
+        this.#outboxHead = 0;
+        if (this.#ending) {
+          flags |= Flag.FIN;
+          this.#finSent = true;
+        }
+      } else if (this.#outboxHead >= 1024 && this.#outboxHead * 2 > this.#outbox.length) {
+        this.#outbox = this.#outbox.slice(this.#outboxHead);
+        this.#outboxHead = 0;
+      }
+    } else {
+      this.#outboxOffset = start + length;
+      this.#outboxBytes -= length;
+    }
+    writer.data(this.id, flags, head.chunk, start, start + length);
+    return this.#spent(FRAME_COST + length);
+  }
+
+  #spent(cost: number): number {
+    this.#sendUsed += cost;
+    this.#owner.sent(cost);
+    return cost;
+  }
+
+  /** After the session sent what it could: tells the holder to write on, or that all is done. */
+  afterSend(): void {
+    if (this.#wantsDrained && this.#outboxBytes < HIGH_WATER / 2) {
+      this.#wantsDrained = false;
+      this.#events?.drained();
+    }
+    if (this.#finSent) this.#settle();
+  }
+
+  // ---- for the session: receiving
+
+  /** Judges a DATA frame that arrived; a sentence when it breaks the protocol, `too_large` when the message grows too long. */
+  judge(length: number, flags: number): string | undefined {
+    if (this.#finReceived) return "DATA after FIN";
+    if (length === 0 && flags === 0) return "an empty DATA frame";
+    const ends = (flags & Flag.END_MESSAGE) !== 0;
+    if (!this.messages) return ends ? "END_MESSAGE on a byte stream" : undefined;
+    this.#messageBytes += length;
+    if ((flags & Flag.FIN) !== 0 && !ends && this.#messageBytes > 0) return "FIN inside a message";
+    if (this.#messageBytes > this.#owner.maxMessage) return "too_large";
+    if (ends) this.#messageBytes = 0;
+    return undefined;
+  }
+
+  /** Takes a DATA frame that was judged and counted. */
+  receive(chunk: Buffer, flags: number, cost: number): void {
+    const last = (flags & Flag.END_MESSAGE) !== 0;
+    if ((flags & Flag.FIN) !== 0) this.#finReceived = true;
+    const payload = chunk.length > 0 || last;
+    if (!this.#paused && !this.#delivering && this.#inbox.length === 0 && this.#events !== undefined) {
+      this.#delivering = true;
+      if (payload) this.#events.data(chunk, last);
+      this.#delivering = false;
+      if (!this.#closed) this.#owner.consumed(this, cost);
+      if (this.#inbox.length > 0 || this.#finReceived) this.#deliver();
+      return;
+    }
+    if (payload) {
+      this.#inbox.push({ chunk: chunk.length < COPY_BELOW ? Buffer.from(chunk) : chunk, last, cost });
+      if (this.#inbox.length === 1) this.consumedAt = this.#owner.now();
+    } else {
+      this.#owner.consumed(this, cost);
+    }
+    if (!this.#delivering) this.#deliver();
+  }
+
+  #deliver(): void {
+    if (this.#events === undefined || this.#delivering) return;
+    this.#delivering = true;
+    if (this.#inbox.length > 0) this.consumedAt = this.#owner.now();
+    while (!this.#paused && !this.#closed) {
+      const piece = this.#inbox[this.#inboxHead];
+      if (piece === undefined) break;
+      if (++this.#inboxHead === this.#inbox.length) {
+        this.#inbox = [];
+        this.#inboxHead = 0;
+      }
+      this.#events.data(piece.chunk, piece.last);
+      if (!this.#closed) this.#owner.consumed(this, piece.cost);
+    }
+    this.#delivering = false;
+    if (this.#finReceived && !this.#endGiven && !this.#closed && !this.#paused && this.#inbox.length === 0) {
+      this.#endGiven = true;
+      this.#events.end();
+      this.#settle();
+    }
+  }
+
+  /** Ended both ways. */
+  #settle(): void {
+    if (this.#closed || !this.#finSent || !this.#endGiven) return;
+    this.#closed = true;
+    this.#owner.finished(this);
+    this.#owner.later(() => this.#events?.closed(undefined));
+  }
+
+  /** The peer, the session or we ourselves broke it off. */
+  break(broken: Break): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#outbox = [];
+    this.#inbox = [];
+    this.#outboxBytes = 0;
+    this.#owner.finished(this);
+    this.#owner.later(() => this.#events?.closed(broken));
+  }
+}
+
+/** The id after `id` on the same side, or 0 when there is none. */
+export function nextId(id: number): number {
+  return id + 2 > MAX_STREAM_ID ? 0 : id + 2;
+}

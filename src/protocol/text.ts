@@ -1,0 +1,18 @@
+/** UTF-8 from the wire, decoded fatally; control characters are a fault, so that no text can break out of a log line. */
+import type { Buffer } from "node:buffer";
+import { ProtocolFault } from "./fault.ts";
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+// oxlint-disable-next-line no-control-regex -- these are what it looks for
+const control = /[\u0000-\u001f\u007f-\u009f]/;
+
+export function decodeText(buffer: Buffer, start: number, end: number): string {
+  let text: string;
+  try {
+    text = decoder.decode(buffer.subarray(start, end));
+  } catch {
+    throw new ProtocolFault("protocol_error", "a text is not UTF-8");
+  }
+  if (control.test(text)) throw new ProtocolFault("protocol_error", "a text has control characters");
+  return text;
+}
