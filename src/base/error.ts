@@ -5,8 +5,8 @@
 import { explanations, type Reason } from "./reason.ts";
 import { printable } from "./text.ts";
 
-/** A reason, or what only an end itself can say: wrong usage or config, gateway not reachable, too slow. */
-export type ErrorCode = Reason | "usage" | "config" | "unreachable" | "timed_out";
+/** A reason, or what only an end itself can say: wrong usage or config, gateway not reachable or not proven to be ours, too slow. */
+export type ErrorCode = Reason | "usage" | "config" | "unreachable" | "untrusted_gateway" | "timed_out";
 
 export interface PipegateErrorOptions {
   /** What to do next, one sentence. Default: the reason's own. */
