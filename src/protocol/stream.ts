@@ -64,6 +64,8 @@ export class Stream implements Channel {
   id = 0;
   /** Called once when the peer accepted. */
   onAccepted: (() => void) | undefined;
+  /** Called once when the stream broke, before `closed`: for whoever still prepares its other end. */
+  onBroken: ((broken: Break) => void) | undefined;
   readonly opener: boolean;
   readonly window: ReceiveWindow;
   accepted = false;
@@ -341,6 +343,7 @@ export class Stream implements Channel {
     this.#inbox = [];
     this.#outboxBytes = 0;
     this.#owner.finished(this);
+    this.onBroken?.(broken);
     this.#owner.later(() => this.#events?.closed(broken));
   }
 }

@@ -1,0 +1,133 @@
+/**
+ * What a gateway says of its doings: one log line and one count for a connection's open and close, a pipe's open and close, a refusal.
+ * Promises: each is said once; refusals are capped at a rate, with the number that was left out; field names are the same everywhere.
+ */
+import type { Break } from "./base/channel.ts";
+import type { Clock } from "./base/clock.ts";
+import type { LogFields, Logger } from "./base/log.ts";
+import type { Reason } from "./base/reason.ts";
+import type { Identity } from "./identity/identity.ts";
+import type { Metrics } from "./metrics.ts";
+import type { PipeEntry } from "./pipe/registry.ts";
+
+export interface Refusal {
+  readonly reason: Reason;
+  readonly detail?: string | undefined;
+  readonly connection?: string | undefined;
+  readonly source?: string | undefined;
+  readonly identity?: Identity | undefined;
+  readonly fingerprint?: string | undefined;
+  readonly target?: string | undefined;
+  readonly serverName?: string | undefined;
+}
+
+export interface ConnectionFacts {
+  readonly id: string;
+  readonly source: string;
+  readonly identity: Identity;
+  readonly protocol: string;
+}
+
+/** Refusal lines that may be written at once, and then each second. */
+const REFUSAL_BURST = 100;
+const REFUSALS_PER_MS = 20 / 1000;
+
+export class Journal {
+  readonly #logger: Logger;
+  readonly #metrics: Metrics;
+  readonly #clock: Clock;
+  #tokens = REFUSAL_BURST;
+  #at: number;
+  #suppressed = 0;
+
+  constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
+    this.#logger = logger;
+    this.#metrics = metrics;
+    this.#clock = clock;
+    this.#at = clock.now();
+  }
+
+  connectionOpen(connection: ConnectionFacts): void {
+    this.#metrics.connections++;
+    this.#metrics.connectionsTotal++;
+    this.#logger.info("connection open", connectionFields(connection));
+  }
+
+  connectionClose(connection: ConnectionFacts, end: { readonly openedAt: number; readonly pipes: number; readonly broken: Break | undefined }): void {
+    this.#metrics.connections--;
+    this.#logger.info("connection close", {
+      ...connectionFields(connection),
+      pipes: end.pipes,
+      durationMs: Math.round(this.#clock.now() - end.openedAt),
+      ...ended(end.broken),
+    });
+  }
+
+  pipeOpen(entry: PipeEntry, facts: { readonly identity: Identity; readonly rule: number }): void {
+    this.#metrics.pipeOpened(entry.target);
+    this.#logger.info("pipe open", { ...pipeFields(entry, facts.identity), rule: facts.rule });
+  }
+
+  pipeClose(entry: PipeEntry, facts: { readonly identity: Identity; readonly broken: Break | undefined }): void {
+    const { inbound, outbound } = entry.pipe;
+    const flow = { bytesIn: inbound.bytes, bytesOut: outbound.bytes, messagesIn: inbound.messages, messagesOut: outbound.messages };
+    this.#metrics.pipeClosed(entry.target, { flow, reason: facts.broken?.reason ?? "done" });
+    this.#logger.info("pipe close", {
+      ...pipeFields(entry, facts.identity),
+      ...flow,
+      durationMs: Math.max(0, this.#clock.wall() - entry.openedAt),
+      ...ended(facts.broken),
+    });
+  }
+
+  refusal(refusal: Refusal): void {
+    this.#metrics.refused(refusal.reason);
+    const now = this.#clock.now();
+    this.#tokens = Math.min(REFUSAL_BURST, this.#tokens + (now - this.#at) * REFUSALS_PER_MS);
+    this.#at = now;
+    if (this.#tokens < 1) {
+      this.#suppressed++;
+      return;
+    }
+    this.#tokens--;
+    const fields: LogFields = {
+      reason: refusal.reason,
+      detail: refusal.detail,
+      connection: refusal.connection,
+      source: refusal.source,
+      identity: refusal.identity?.principal,
+      fingerprint: refusal.fingerprint ?? refusal.identity?.fingerprint,
+      target: refusal.target,
+      serverName: refusal.serverName,
+      ...(this.#suppressed > 0 ? { suppressed: this.#suppressed } : {}),
+    };
+    this.#suppressed = 0;
+    this.#logger.warn("refused", fields);
+  }
+}
+
+function connectionFields(connection: ConnectionFacts): LogFields {
+  return {
+    connection: connection.id,
+    source: connection.source,
+    identity: connection.identity.principal,
+    fingerprint: connection.identity.fingerprint,
+    protocol: connection.protocol,
+  };
+}
+
+function pipeFields(entry: PipeEntry, identity: Identity): LogFields {
+  return {
+    pipe: entry.id,
+    connection: entry.connection,
+    identity: entry.principal,
+    fingerprint: identity.fingerprint,
+    target: entry.target,
+    backEnd: entry.backEnd,
+    mode: entry.messages ? "messages" : "bytes",
+  };
+}
+
+function ended(broken: Break | undefined): LogFields {
+  return broken === undefined ? { reason: "done" } : { reason: broken.reason, detail: broken.detail };
+}

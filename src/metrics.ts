@@ -1,0 +1,77 @@
+/**
+ * What a gateway counts, as plain numbers on the way of the payload, and as Prometheus text when somebody asks.
+ * Promises: label values come from the config and from closed lists only. prom-client is loaded at the first question.
+ */
+import type { Reason } from "./base/reason.ts";
+
+interface TargetCounts {
+  opened: number;
+  bytesIn: number;
+  bytesOut: number;
+  messagesIn: number;
+  messagesOut: number;
+}
+
+export interface Flow {
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly messagesIn: number;
+  readonly messagesOut: number;
+}
+
+export class Metrics {
+  connections = 0;
+  connectionsTotal = 0;
+  readonly refusals = new Map<Reason, number>();
+  readonly closes = new Map<Reason | "done", number>();
+  readonly targets = new Map<string, TargetCounts>();
+
+  constructor(targets: Iterable<string>) {
+    for (const name of targets) this.targets.set(name, { opened: 0, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 });
+  }
+
+  refused(reason: Reason): void {
+    this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + 1);
+  }
+
+  pipeOpened(target: string): void {
+    (this.targets.get(target) as TargetCounts).opened++;
+  }
+
+  pipeClosed(target: string, end: { readonly flow: Flow; readonly reason: Reason | "done" }): void {
+    this.closes.set(end.reason, (this.closes.get(end.reason) ?? 0) + 1);
+    const counts = this.targets.get(target) as TargetCounts;
+    counts.bytesIn += end.flow.bytesIn;
+    counts.bytesOut += end.flow.bytesOut;
+    counts.messagesIn += end.flow.messagesIn;
+    counts.messagesOut += end.flow.messagesOut;
+  }
+
+  /** The text that Prometheus scrapes. `live`: pipes that are open now, by target. */
+  async text(live: ReadonlyMap<string, Flow & { readonly pipes: number }>): Promise<string> {
+    const { Counter, Gauge, Registry } = await import("prom-client");
+    const registers = [new Registry()] as const;
+    const target = ["target"] as const;
+    const way = ["target", "direction"] as const;
+    new Gauge({ name: "pipegate_connections", help: "Connections that are open", registers: [...registers] }).set(this.connections);
+    new Counter({ name: "pipegate_connections_total", help: "Connections that were let in", registers: [...registers] }).inc(this.connectionsTotal);
+    const refusals = new Counter({ name: "pipegate_refusals_total", help: "Refusals by reason", labelNames: ["reason"], registers: [...registers] });
+    for (const [reason, count] of this.refusals) refusals.inc({ reason }, count);
+    const closes = new Counter({ name: "pipegate_pipes_closed_total", help: "Pipes that ended, by reason", labelNames: ["reason"], registers: [...registers] });
+    for (const [reason, count] of this.closes) closes.inc({ reason }, count);
+    const opened = new Counter({ name: "pipegate_pipes_opened_total", help: "Pipes that were opened", labelNames: target, registers: [...registers] });
+    const pipes = new Gauge({ name: "pipegate_pipes", help: "Pipes that are open", labelNames: target, registers: [...registers] });
+    const bytes = new Counter({ name: "pipegate_bytes_total", help: "Payload carried", labelNames: way, registers: [...registers] });
+    const messages = new Counter({ name: "pipegate_messages_total", help: "Messages carried", labelNames: way, registers: [...registers] });
+    for (const [name, counts] of this.targets) {
+      const now = live.get(name);
+      opened.inc({ target: name }, counts.opened);
+      pipes.set({ target: name }, now?.pipes ?? 0);
+      bytes.inc({ target: name, direction: "in" }, counts.bytesIn + (now?.bytesIn ?? 0));
+      bytes.inc({ target: name, direction: "out" }, counts.bytesOut + (now?.bytesOut ?? 0));
+      messages.inc({ target: name, direction: "in" }, counts.messagesIn + (now?.messagesIn ?? 0));
+      messages.inc({ target: name, direction: "out" }, counts.messagesOut + (now?.messagesOut ?? 0));
+    }
+    return registers[0].metrics();
+  }
+}
