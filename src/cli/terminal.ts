@@ -17,6 +17,16 @@ export function say(line: string): void {
   if (!quiet) process.stderr.write(`${line}\n`);
 }
 
+let verbose = false;
+export function setVerbose(on: boolean): void {
+  verbose = on;
+}
+
+/** One line that only --verbose asks for, to stderr. */
+export function mention(line: string): void {
+  if (verbose) process.stderr.write(`${styled("dim", printable(line, 4096))}\n`);
+}
+
 /** One line about a failure, to stderr, also with --quiet. */
 export function complain(line: string): void {
   process.stderr.write(`${printable(line, 4096)}\n`);

@@ -1,0 +1,53 @@
+/** The flags that every client command shares, and the way from them to a session with the gateway. */
+import type { Command } from "commander";
+import { PipegateError } from "../base/error.ts";
+import { dialSession, type SessionClient } from "../client.ts";
+import { checkCredentials } from "../client/credentials.ts";
+import { connectDefaults } from "../client/types.ts";
+import { type ConnectionFlags, readSettings, type Settings } from "./settings.ts";
+import { mention, say } from "./terminal.ts";
+
+export interface ClientFlags extends ConnectionFlags {
+  readonly timeout?: number;
+}
+
+/** Adds the flags that say where the gateway is and who we are. */
+export function withConnection(command: Command): Command {
+  return command
+    .option("--gateway <host:port>", "where the gateway is")
+    .option("--cert <file>", "our certificate, PEM")
+    .option("--key <file>", "its key, PEM (default: NAME-key.pem beside NAME.pem)")
+    .option("--ca <file>", "the CA that the gateway's certificate comes from, PEM")
+    .option("--server-name <name>", "the name in the gateway's certificate, if it differs from the host")
+    .option("--profile <name>", "settings from ~/.config/pipegate/NAME.env, or from a file with a / in its path")
+    .option("--timeout <time>", "for connecting and opening, such as 5s or 500ms (default: 15s)", readTime);
+}
+
+/** `500ms`, `5s`, `2m` as milliseconds. */
+export function readTime(text: string): number {
+  const [, digits, unit] = /^(\d{1,7})(ms|s|m)$/u.exec(text) ?? [];
+  const ms = Number(digits) * (unit === "ms" ? 1 : unit === "s" ? 1000 : 60_000);
+  if (!(ms > 0)) throw new PipegateError("usage", `${text} is not a time`, { next: "write it with its unit, such as 500ms, 5s or 2m" });
+  return ms;
+}
+
+/** The settings, with every file read and judged; errors name the file. */
+export async function prepare(flags: ClientFlags): Promise<Settings> {
+  const settings = await readSettings(flags);
+  for (const place of settings.places) mention(place);
+  for (const warning of settings.warnings) say(`pipegate: warning: ${warning}`);
+  const { own } = checkCredentials(settings.connect, settings.files);
+  mention(`our certificate was issued by ${own.issuer}`);
+  return settings;
+}
+
+export async function dial(settings: Settings, flags: ClientFlags & { readonly signal?: AbortSignal }): Promise<SessionClient> {
+  const started = performance.now();
+  const client = await dialSession({
+    ...settings.connect,
+    timeoutMs: flags.timeout ?? connectDefaults.timeoutMs,
+    ...(flags.signal ? { signal: flags.signal } : {}),
+  });
+  mention(`welcomed by ${client.gateway} after ${Math.round(performance.now() - started)} ms`);
+  return client;
+}

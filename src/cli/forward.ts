@@ -1,0 +1,181 @@
+/**
+ * `pipegate forward <listen> <target>`: a local port or unix socket becomes the target. Each local connection is one pipe; all share
+ * one session, which is dialled again after it broke. A break reaches the local program as a reset, never as an end.
+ */
+import type { Socket } from "node:net";
+import { Command } from "commander";
+import type { Channel } from "../base/channel.ts";
+import { systemClock } from "../base/clock.ts";
+import { PipegateError } from "../base/error.ts";
+import type { SessionClient } from "../client.ts";
+import { errorOf } from "../client/held-end.ts";
+import { Link } from "../client/link.ts";
+import { openDefaults } from "../client/types.ts";
+import { Pipe } from "../pipe/pipe.ts";
+import { listenLocally, type LocalAddress } from "../runtime/local-listener.ts";
+import { socketChannel } from "../runtime/socket-channel.ts";
+import { type ClientFlags, dial, prepare, withConnection } from "./connection.ts";
+import { endingOf } from "./exit.ts";
+import { complain, mention, say } from "./terminal.ts";
+
+const examples = `Examples:
+  pipegate forward 5432 db                        psql -h 127.0.0.1 -p 5432 reaches the target "db"
+  pipegate forward unix:/tmp/redis.sock cache     redis-cli -s /tmp/redis.sock reaches the target "cache"
+`;
+
+/** How long a local connection waits for a gateway that is away. */
+const waitMs = 5_000;
+/** The same complaint is made once in so long. */
+const repeatMs = 10_000;
+
+export function forwardCommand(): Command {
+  const command = new Command("forward")
+    .description("a local TCP port or unix socket becomes the target")
+    .addHelpText("before", examples)
+    .argument("<listen>", "PORT (on 127.0.0.1), HOST:PORT, or unix:PATH")
+    .argument("<target>", "the target's name at the gateway");
+  return withConnection(command).action(runForward);
+}
+
+/** `5432`, `0.0.0.0:5432`, `[::1]:5432`, `unix:/path`. */
+export function parseListen(text: string): LocalAddress {
+  if (text.startsWith("unix:") && text.length > 5) return { kind: "unix", path: text.slice(5) };
+  const [, six, name, digits] = /^(?:(?:\[([0-9a-f:.]+)\]|([^\s:[\]/]+)):)?(\d{1,5})$/iu.exec(text) ?? [];
+  const port = Number(digits);
+  if (!(port <= 65_535)) throw new PipegateError("usage", `${text} is not an address to listen on`, { next: "write a port, host:port, or unix:/path" });
+  return { kind: "tcp", host: six ?? name ?? "127.0.0.1", port };
+}
+
+async function runForward(listen: string, target: string, flags: ClientFlags): Promise<void> {
+  const address = parseListen(listen);
+  const settings = await prepare(flags);
+  const stopped = stopSignal();
+  const forwarder = new Forwarder(target, flags);
+  const listener = await listenLocally(address, (socket) => forwarder.connection(socket));
+  try {
+    const first = await dial(settings, { ...flags, signal: stopped.signal });
+    forwarder.start(first, (signal) => dial(settings, { ...flags, signal }));
+    say(`pipegate: ${addressText(listener.address)} is now ${target} at ${first.gateway}; Ctrl-C ends it`);
+    await Promise.race([forwarder.over, stopped.promise]);
+  } catch (error) {
+    if (!stopped.signal.aborted) throw error;
+  } finally {
+    listener.close();
+    await forwarder.close();
+  }
+}
+
+/** SIGINT and SIGTERM end the command in order; a second one ends it at once, as the system would. */
+function stopSignal(): { readonly signal: AbortSignal; readonly promise: Promise<void> } {
+  const controller = new AbortController();
+  const promise = new Promise<void>((resolve) => {
+    const stop = (): void => {
+      for (const name of ["SIGINT", "SIGTERM"] as const) process.off(name, stop);
+      controller.abort();
+      resolve();
+    };
+    for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, stop);
+  });
+  return { signal: controller.signal, promise };
+}
+
+function addressText(address: LocalAddress): string {
+  if (address.kind === "unix") return address.path;
+  return `${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
+}
+
+class Forwarder {
+  /** Rejects when another try cannot succeed. */
+  readonly over: Promise<void>;
+  readonly #target: string;
+  readonly #flags: ClientFlags;
+  readonly #sockets = new Set<Channel>();
+  readonly #said = new Map<string, number>();
+  #settle!: (error: PipegateError | undefined) => void;
+  #link: Link<SessionClient> | undefined;
+  #waiting: (() => void)[] = [];
+  #wasAway = false;
+
+  constructor(target: string, flags: ClientFlags) {
+    this.#target = target;
+    this.#flags = flags;
+    this.over = new Promise((resolve, reject) => {
+      this.#settle = (error) => (error ? reject(error) : resolve());
+    });
+    this.over.catch(() => {});
+  }
+
+  start(session: SessionClient, dialAgain: (signal: AbortSignal) => Promise<SessionClient>): void {
+    this.#link = new Link(session, {
+      dial: dialAgain,
+      clock: keepAlive,
+      events: {
+        connected: () => {
+          if (this.#wasAway) say(`pipegate: connected again to ${session.gateway}`);
+          this.#wasAway = false;
+        },
+        away: (error, ms) => {
+          if (!this.#wasAway) complain(`pipegate: ${error.message}; trying again`);
+          else mention(`${error.message}; trying again in ${ms} ms`);
+          this.#wasAway = true;
+        },
+        over: (error) => this.#settle(error),
+      },
+    });
+    for (const act of this.#waiting.splice(0)) act();
+  }
+
+  connection(socket: Socket): void {
+    const channel = socketChannel(socket, { broken: "cancelled" });
+    this.#sockets.add(channel);
+    if (this.#link) void this.#join(channel);
+    else this.#waiting.push(() => void this.#join(channel));
+  }
+
+  async close(): Promise<void> {
+    for (const channel of this.#sockets) channel.reset({ reason: "cancelled" });
+    await this.#link?.close();
+  }
+
+  async #join(channel: Channel): Promise<void> {
+    const session = await this.#link?.session(waitMs);
+    if (!session) {
+      this.#complain(`pipegate: a local connection was reset: the gateway has been away for ${waitMs / 1000} s`);
+      this.#sockets.delete(channel);
+      channel.reset({ reason: "session_lost" });
+      return;
+    }
+    const timeoutMs = this.#flags.timeout ?? openDefaults.timeoutMs;
+    const stream = session.openStream(this.#target);
+    const late = systemClock.after(timeoutMs, () => {
+      if (!stream.accepted) stream.reset({ reason: "target_timeout", detail: `no answer within ${timeoutMs / 1000} s` });
+    });
+    const closed = (broken: Parameters<Channel["reset"]>[0] | undefined): void => {
+      late.cancel();
+      this.#sockets.delete(channel);
+      if (!broken) return;
+      const line = endingOf(errorOf(broken)).line ?? "";
+      if (broken.reason === "cancelled") mention(line);
+      else this.#complain(stream.accepted ? `pipegate: a pipe broke: ${errorOf(broken).message}` : line);
+    };
+    new Pipe({ client: channel, target: stream }, { clock: systemClock, closed });
+  }
+
+  /** A program that connects in a ring must not flood the terminal. */
+  #complain(line: string): void {
+    const now = systemClock.now();
+    if (now - (this.#said.get(line) ?? -repeatMs) < repeatMs) return;
+    if (this.#said.size > 100) this.#said.clear();
+    this.#said.set(line, now);
+    complain(line);
+  }
+}
+
+/** Timers that keep the process: between two attempts nothing else does. */
+const keepAlive: typeof systemClock = {
+  ...systemClock,
+  after(ms, act) {
+    const handle = setTimeout(act, ms);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};

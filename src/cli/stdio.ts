@@ -1,0 +1,121 @@
+/**
+ * stdin and stdout as one channel, bytes as they are or a message a line. Promises: binary-safe; stdin is held back while the other
+ * side cannot take more; `closed` without a break comes only after all output was handed to the system; a reader of stdout that
+ * went away (EPIPE) breaks the channel and is told from other breaks by `readerGone`.
+ */
+import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+
+export interface StdioOptions {
+  readonly input: NodeJS.ReadStream;
+  readonly output: NodeJS.WriteStream;
+  /** Each line of input is one message, and each message becomes a line of output. */
+  readonly lines: boolean;
+}
+
+const newline = 0x0a;
+
+export class StdioChannel implements Channel {
+  readonly messages: boolean;
+  /** Whoever read our output does so no more. */
+  readerGone = false;
+  readonly #input: NodeJS.ReadStream;
+  readonly #output: NodeJS.WriteStream;
+  #events: ChannelEvents | undefined;
+  #inLine = false;
+  /** What is left of a chunk of input when the other side stops us between two of its lines. */
+  #rest: Buffer | undefined;
+  #paused = false;
+  #inputOver = false;
+  #ended = false;
+  #finished = false;
+  #flushed = false;
+  #closed = false;
+  #waits = false;
+
+  constructor(options: StdioOptions) {
+    this.messages = options.lines;
+    this.#input = options.input;
+    this.#output = options.output;
+  }
+
+  attach(events: ChannelEvents): void {
+    this.#events = events;
+    this.#output.on("error", (error: NodeJS.ErrnoException) => {
+      this.readerGone = error.code === "EPIPE";
+      this.#close({ reason: "cancelled", detail: this.readerGone ? "nobody reads our output" : `our output failed: ${error.message}` });
+    });
+    this.#output.on("drain", () => {
+      if (!this.#waits) return;
+      this.#waits = false;
+      this.#events?.drained();
+    });
+    this.#input.on("error", (error: Error) => this.#close({ reason: "cancelled", detail: `our input failed: ${error.message}` }));
+    this.#input.on("end", () => this.#onEnd());
+    this.#input.on("data", (chunk: Buffer) => {
+      if (this.#closed || this.#ended) return;
+      if (!this.messages) return events.data(chunk, false);
+      this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+      this.#cut();
+    });
+  }
+
+  write(chunk: Uint8Array, last: boolean): boolean {
+    if (this.#closed || this.#finished) return true;
+    let room = chunk.length === 0 || this.#output.write(chunk);
+    if (this.messages && last) room = this.#output.write("\n");
+    this.#waits = !room;
+    return room;
+  }
+  closeWrite(): void {
+    if (this.#closed || this.#finished) return;
+    this.#finished = true;
+    this.#output.write("", () => {
+      this.#flushed = true;
+      this.#settle();
+    });
+    // A person at a terminal is not asked to end a conversation that the other side has left.
+    if (this.#input.isTTY === true) this.#onEnd();
+  }
+  reset(broken: Break): void {
+    this.#close(broken);
+  }
+  pause(): void {
+    this.#paused = true;
+    this.#input.pause();
+  }
+  resume(): void {
+    this.#paused = false;
+    if (this.#closed || this.#ended) return;
+    if (this.#rest) this.#cut();
+    if (!this.#paused) this.#input.resume();
+  }
+
+  /** Cuts at newlines until told to pause; the pieces of a long line go on as they come. */
+  #cut(): void {
+    while (this.#rest && !this.#paused && !this.#closed) {
+      const chunk: Buffer = this.#rest;
+      const at = chunk.indexOf(newline);
+      this.#rest = at >= 0 && at + 1 < chunk.length ? chunk.subarray(at + 1) : undefined;
+      this.#inLine = at < 0;
+      this.#events?.data(at < 0 ? chunk : chunk.subarray(0, at), at >= 0);
+    }
+    if (!this.#rest && this.#inputOver) this.#onEnd();
+  }
+  #onEnd(): void {
+    this.#inputOver = true;
+    if (this.#rest || this.#ended || this.#closed) return;
+    this.#ended = true;
+    if (this.#inLine) this.#events?.data(new Uint8Array(0), true); // a last line without its newline is a line
+    this.#events?.end();
+    this.#settle();
+  }
+  #settle(): void {
+    if (this.#ended && this.#flushed) this.#close(undefined);
+  }
+  #close(broken: Break | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#input.pause();
+    queueMicrotask(() => this.#events?.closed(broken));
+  }
+}
