@@ -6,7 +6,7 @@ import { Flag, Type } from "../../src/protocol/frame.ts";
 import { RawPeer, rawFrame } from "../support/raw-peer.ts";
 import { Collected, sessionPair } from "../support/session-pair.ts";
 
-const hello = (versions = { min: 1, max: 1 }, tail = Buffer.alloc(0)): Buffer => {
+const hello = (versions = { min: 1, max: 1 }, tail: Buffer = Buffer.alloc(0)): Buffer => {
   const frame = wire.encodeHello(versions, []);
   const whole = Buffer.concat([frame, tail]);
   whole.writeUInt16BE(whole.length - 8, 0);
