@@ -122,6 +122,8 @@ export class Session {
   #readyHead: Stream | undefined;
   #readyTail: Stream | undefined;
   #pumping = false;
+  /** The first stream in line was stopped in its turn by a full socket. */
+  #midTurn = false;
   #scheduled = false;
   #writtenAtBeat = 0;
 
@@ -760,19 +762,24 @@ export class Session {
     this.#pumping = true;
     const writer = this.#writer;
     while (this.#readyHead !== undefined && !writer.blocked && this.#sendLimit - this.#sendUsed >= FRAME_COST) {
-      const stream = this.#readyHead;
-      stream.deficit += (QUANTUM * stream.weight) >>> 4;
-      let cost = 0;
+      const stream: Stream = this.#readyHead;
+      if (!this.#midTurn) stream.deficit += (QUANTUM * stream.weight) >>> 4;
+      this.#midTurn = false;
+      let cost = 1;
       while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendOne(writer)) > 0) stream.deficit -= cost;
+      if (stream.deficit > 0 && writer.blocked && stream.sendable) {
+        this.#midTurn = true; // its turn goes on when the socket has room
+        stream.afterSend();
+        break;
+      }
       this.#readyHead = stream.next;
       if (this.#readyHead === undefined) this.#readyTail = undefined;
       stream.next = undefined;
       stream.queued = false;
-      const stuck = stream.deficit > 0 && !writer.blocked && cost === 0;
-      if (stuck || !stream.sendable) stream.deficit = 0;
+      if (cost === 0 || !stream.sendable) stream.deficit = 0;
       if (stream.sendable) this.#enqueue(stream);
       stream.afterSend();
-      if (stuck && this.#sendLimit - this.#sendUsed < FRAME_COST + 1) break;
+      if (cost === 0 && this.#sendLimit - this.#sendUsed <= FRAME_COST) break; // the session's credit is used up
     }
     this.#pumping = false;
     writer.flush();
