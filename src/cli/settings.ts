@@ -80,11 +80,9 @@ export async function readSettings(flags: ConnectionFlags, around: Surroundings 
   const serverName = find("SERVER_NAME");
   const certificatePath = inside(certificate.layer, certificate.value);
   const key = keyBeside(certificate.layer, certificatePath);
-  const [certificateText, keyText, caText] = await Promise.all([
-    readText(certificatePath, certificate.layer.call("CERT")),
-    readText(key.path, key.call),
-    readText(inside(ca.layer, ca.value), ca.layer.call("CA")),
-  ]);
+  const certificateText = await readText(certificatePath, certificate.layer.call("CERT")); // one by one: the first fault is the one to tell
+  const keyText = await readText(key.path, key.call);
+  const caText = await readText(inside(ca.layer, ca.value), ca.layer.call("CA"));
   return {
     connect: { gateway: gateway.value, certificate: certificateText, key: keyText, ca: caText, ...(serverName ? { serverName: serverName.value } : {}) },
     files: { certificate: certificatePath, key: key.path, ca: inside(ca.layer, ca.value) },

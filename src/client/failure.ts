@@ -102,7 +102,11 @@ function badHandshake({ code, message }: Failure, { gateway, serverName, ca }: A
 function notAccepted(reason: Reason | undefined, { own, gateway, now }: Attempt): PipegateError {
   const seen: Reason = own.notAfter < now ? "cert_expired" : own.notBefore > now ? "not_yet_valid" : "unknown_issuer";
   const code = reason === undefined || reason === "unknown_issuer" ? seen : reason;
-  const until = Number.isNaN(own.notAfter) ? "" : `, valid until ${new Date(own.notAfter).toISOString().slice(0, 16)}Z`;
+  const about = code === "cert_expired" && own.notAfter < now ? `it expired ${timeText(own.notAfter)}` : `issued by ${own.issuer}`;
   const next = code === "unknown_issuer" ? "have it issued by a CA that the gateway trusts, or have this one added to its trust.ca" : explanations[code].next;
-  return new PipegateError(code, `${gateway} did not accept our certificate: issued by ${own.issuer}${until}`, { next });
+  return new PipegateError(code, `${gateway} did not accept our certificate: ${about}`, { next });
+}
+
+function timeText(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 16)}Z`;
 }

@@ -1,0 +1,96 @@
+/** `pipegate status`: counters and live pipes of a running gateway, asked over its admin socket. */
+import { Command } from "commander";
+import { PipegateError } from "../base/error.ts";
+import { printable } from "../base/text.ts";
+import type { GatewayStatus, PipeStatus } from "../gateway.ts";
+import { getOverUnix } from "../runtime/unix-http.ts";
+import { bytesText, timeText } from "./progress.ts";
+import { readAdmin } from "./settings.ts";
+import { answer, mention } from "./terminal.ts";
+
+interface StatusFlags {
+  readonly admin?: string;
+  readonly config?: string;
+  readonly profile?: string;
+  readonly json?: boolean;
+  readonly metrics?: boolean;
+}
+
+const examples = `Examples:
+  pipegate status                                  the gateway of pipegate.yaml, or of demo, in this folder
+  pipegate status --admin unix:/run/pipegate/admin.sock --json
+  pipegate status --metrics                        Prometheus text
+`;
+
+const maxBytes = 64 << 20;
+
+export function statusCommand(): Command {
+  return new Command("status")
+    .description("counters and live pipes of a running gateway")
+    .addHelpText("before", examples)
+    .option("--admin <unix:path>", "the gateway's admin socket (default: PIPEGATE_ADMIN, the profile's, the config's)")
+    .option("-c, --config <file>", "take the admin socket from this config")
+    .option("--profile <name>", "take the admin socket from this profile")
+    .option("--json", "the answer as JSON")
+    .option("--metrics", "the counters as Prometheus text")
+    .action(runStatus);
+}
+
+async function runStatus(flags: StatusFlags): Promise<void> {
+  const socket = await findSocket(flags);
+  mention(`asking ${socket}`);
+  const ask = (path: string): Promise<string> => getOverUnix({ socket, path, timeoutMs: 5_000, maxBytes });
+  if (flags.metrics) return answer((await ask("/metrics")).trimEnd());
+  const text = await ask("/status");
+  if (flags.json) return answer(text.trimEnd());
+  for (const line of statusLines(JSON.parse(text) as GatewayStatus)) answer(line);
+}
+
+async function findSocket(flags: StatusFlags): Promise<string> {
+  const named = flags.config === undefined ? await readAdmin(flags) : undefined;
+  const admin = named ?? (await configAdmin(flags.config));
+  const path = admin?.replace(/^unix:/u, "") ?? "";
+  if (path !== "") return path;
+  throw new PipegateError("usage", "no admin socket is named", { next: "pass --admin unix:PATH, or -c with a config that has admin.listen" });
+}
+
+/** `admin.listen` of the config; without -c, of pipegate.yaml in this folder if there is one. */
+async function configAdmin(file: string | undefined): Promise<string | undefined> {
+  const { existsSync } = await import("node:fs");
+  if (file === undefined && !existsSync("pipegate.yaml")) return undefined;
+  const { loadConfig } = await import("../config/load.ts");
+  return (await loadConfig(file ?? "pipegate.yaml")).admin?.listen;
+}
+
+/** The table for a person. */
+export function statusLines(status: GatewayStatus): string[] {
+  const refusals = Object.entries(status.refusals).filter(([, count]) => count > 0);
+  const lines = [
+    `${status.state}, listening on ${status.listeners.join(", ")}`,
+    `connections: ${status.connections} now, ${status.connectionsTotal} in all; pipes: ${status.pipes.length} now`,
+    `refusals: ${refusals.length === 0 ? "none" : refusals.map(([reason, count]) => `${reason} ${count}`).join(", ")}`,
+  ];
+  if (status.pipes.length > 0) lines.push("", ...table([header, ...status.pipes.map(row)]));
+  return lines.map((line) => printable(line, 4096));
+}
+
+const header = ["PIPE", "IDENTITY", "TARGET", "BACK END", "MODE", "IN", "OUT", "AGE", "WAITS FOR"];
+
+function row(pipe: PipeStatus): string[] {
+  return [
+    pipe.id,
+    printable(pipe.identity, 60),
+    pipe.target,
+    pipe.backEnd,
+    pipe.mode,
+    bytesText(pipe.bytesIn),
+    bytesText(pipe.bytesOut),
+    timeText(pipe.seconds),
+    pipe.waits.join(", ") || "-",
+  ];
+}
+
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = header.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
+  return rows.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+}

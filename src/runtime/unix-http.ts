@@ -1,0 +1,56 @@
+/** One GET over a unix socket. Promises: a bounded answer within a bounded time, or a PipegateError that says what is wrong. */
+import { request } from "node:http";
+import { PipegateError } from "../base/error.ts";
+
+export interface UnixGetOptions {
+  /** The socket's file. */
+  readonly socket: string;
+  readonly path: string;
+  readonly timeoutMs: number;
+  /** Largest body that is taken. */
+  readonly maxBytes: number;
+}
+
+/** The body of a 200 answer. Rejects with `unreachable`, `timed_out` or `protocol_error`. */
+export function getOverUnix({ socket, path, timeoutMs, maxBytes }: UnixGetOptions): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath: socket, path, method: "GET", headers: { host: "localhost", connection: "close" } });
+    const timer = setTimeout(() => fail(new PipegateError("timed_out", `the gateway behind ${socket} did not answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    const fail = (error: PipegateError): void => {
+      clearTimeout(timer);
+      call.destroy();
+      reject(error);
+    };
+    call.on("error", (error: NodeJS.ErrnoException) => fail(callError(socket, error)));
+    call.on("response", (answer) => {
+      const parts: Buffer[] = [];
+      let length = 0;
+      answer.on("error", (error: NodeJS.ErrnoException) => fail(callError(socket, error)));
+      answer.on("data", (part: Buffer) => {
+        length += part.length;
+        if (length > maxBytes) fail(new PipegateError("protocol_error", `the answer from ${socket} is larger than ${maxBytes} bytes`));
+        else parts.push(part);
+      });
+      answer.on("end", () => {
+        if (!answer.complete) return fail(new PipegateError("protocol_error", `the answer from ${socket} was cut off`));
+        if (answer.statusCode !== 200) return fail(new PipegateError("protocol_error", `${socket} answered ${path} with status ${answer.statusCode}`));
+        clearTimeout(timer);
+        resolve(Buffer.concat(parts).toString("utf8"));
+      });
+    });
+    call.end();
+  });
+}
+
+function callError(socket: string, error: NodeJS.ErrnoException): PipegateError {
+  switch (error.code) {
+    case "ENOENT":
+    case "ECONNREFUSED":
+      return new PipegateError("unreachable", `no gateway listens on ${socket}`, { next: "start the gateway, or name its admin.listen with --admin", cause: error });
+    case "EACCES":
+    case "EPERM":
+      return new PipegateError("unreachable", `${socket} may not be used by this user`, { next: "run it as the gateway's user", cause: error });
+    default:
+      return new PipegateError("unreachable", `${socket} cannot be asked (${error.code ?? error.message})`, { next: "check that it is a gateway's admin socket", cause: error });
+  }
+}

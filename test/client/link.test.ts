@@ -1,0 +1,126 @@
+import { describe, expect, test } from "vitest";
+import { PipegateError } from "../../src/base/error.ts";
+import { backoffMs, Link } from "../../src/client/link.ts";
+import type { Client, MessagePipe, Pipe } from "../../src/client/types.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+
+class FakeSession implements Client {
+  readonly gateway = "gw:1";
+  readonly closed: Promise<void>;
+  break!: (error: PipegateError) => void;
+  #end!: () => void;
+  constructor() {
+    this.closed = new Promise((resolve, reject) => {
+      this.#end = resolve;
+      this.break = reject;
+    });
+  }
+  open(): Promise<Pipe & MessagePipe> {
+    return Promise.reject(new PipegateError("forbidden"));
+  }
+  close(): Promise<void> {
+    this.#end();
+    return Promise.resolve();
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+function setUp(outcomes: (PipegateError | FakeSession)[]): { link: Link<FakeSession>; clock: FakeClock; first: FakeSession; said: string[] } {
+  const clock = new FakeClock();
+  const first = new FakeSession();
+  const said: string[] = [];
+  const link = new Link(first, {
+    clock,
+    random: () => 1,
+    dial: () => {
+      const next = outcomes.shift() ?? new PipegateError("unreachable");
+      said.push("dial");
+      return next instanceof PipegateError ? Promise.reject(next) : Promise.resolve(next);
+    },
+    events: {
+      connected: () => void said.push("connected"),
+      away: (error, waitMs) => void said.push(`${error.code}, ${waitMs} ms`),
+      over: (error) => void said.push(`over: ${error?.code}`),
+    },
+  });
+  return { link, clock, first, said };
+}
+
+describe("the waits between attempts", () => {
+  test("grow from 200 ms to 30 s, with full jitter", () => {
+    expect([0, 1, 2, 3, 20, 1000].map((attempt) => backoffMs(attempt, 1))).toEqual([200, 400, 800, 1600, 30_000, 30_000]);
+    expect(backoffMs(10, 0.5)).toBe(15_000);
+    expect(backoffMs(10, 0)).toBe(1);
+  });
+});
+
+describe("a link", () => {
+  test("dials again after its session broke, waiting longer each time", async () => {
+    const again = new FakeSession();
+    const { link, clock, first, said } = setUp([new PipegateError("unreachable"), again]);
+    expect(await link.session(0)).toBe(first);
+    first.break(new PipegateError("session_lost"));
+    await turn();
+    clock.advance(200);
+    await turn();
+    clock.advance(400);
+    await turn();
+    expect(said).toEqual(["connected", "session_lost, 200 ms", "dial", "unreachable, 400 ms", "dial", "connected"]);
+    expect(await link.session(0)).toBe(again);
+  });
+  test("gives a session that comes back to those who wait, and nothing to those whose time is over", async () => {
+    const again = new FakeSession();
+    const { link, clock, first } = setUp([again]);
+    first.break(new PipegateError("draining"));
+    await turn();
+    const impatient = link.session(100);
+    const patient = link.session(5000);
+    clock.advance(100);
+    expect(await impatient).toBeUndefined();
+    clock.advance(100);
+    expect(await patient).toBe(again);
+  });
+  test.each(["forbidden", "revoked", "unknown_issuer", "cert_expired", "untrusted_gateway"] as const)("does not try for ever against %s", async (code) => {
+    const { link, clock, first, said } = setUp([new PipegateError(code)]);
+    first.break(new PipegateError("session_lost"));
+    await turn();
+    clock.advance(200);
+    await turn();
+    expect(said.at(-1)).toBe(`over: ${code}`);
+    expect(clock.waiting).toBe(0);
+    expect(await link.session(1000)).toBeUndefined();
+  });
+  test("waits as long as the gateway asks", async () => {
+    const { clock, first, said } = setUp([new PipegateError("rate_limited", undefined, { retryAfter: 7000 })]);
+    first.break(new PipegateError("session_lost"));
+    await turn();
+    clock.advance(200);
+    await turn();
+    expect(said.at(-1)).toBe("rate_limited, 7000 ms");
+  });
+  test("does not dial in a tight ring when each session breaks at once", async () => {
+    const sessions = [new FakeSession(), new FakeSession(), new FakeSession()];
+    const { clock, first, said } = setUp([...sessions]);
+    first.break(new PipegateError("session_lost"));
+    for (const [index, session] of sessions.entries()) {
+      await turn();
+      clock.advance(200 * 2 ** index);
+      await turn();
+      session.break(new PipegateError("session_lost"));
+    }
+    await turn();
+    expect(said.filter((line) => line.includes(" ms"))).toEqual(["200", "400", "800", "1600"].map((ms) => `session_lost, ${ms} ms`));
+  });
+  test("is over when closed, and leaves no timer", async () => {
+    const { link, clock, first, said } = setUp([]);
+    first.break(new PipegateError("session_lost"));
+    await turn();
+    await link.close();
+    expect(said.at(-1)).toBe("over: undefined");
+    expect(clock.waiting).toBe(0);
+  });
+});
