@@ -126,21 +126,40 @@ export class Gateway {
   #connection(connection: SecureConnection, listener: ListenerConfig): void {
     const { identity } = connection;
     const framed = connection.alpn === ALPN;
-    if (this.#state !== "ready") return this.#refused({ ...connection, reason: "draining", detail: "", connection: framed ? connection : undefined });
-    const seat = this.#limiter.connect(identity, connectionLimits(this.#policy, identity));
-    if (!seat.ok) return this.#refused({ ...connection, reason: seat.reason, detail: "", retryAfter: seat.retryAfter, connection: framed ? connection : undefined });
-    const facts: ConnectionFacts = { id: connection.id, source: connection.source.text, identity, protocol: connection.alpn ?? "raw" };
-    if (framed) this.#framed(connection, { facts, leave: seat.release });
-    else this.#raw(connection, { facts, leave: seat.release, listener });
+    if (this.#state !== "ready") return this.#turnAway(connection, { reason: "draining" });
+    const rule = connectionLimits(this.#policy, identity);
+    if (rule === undefined) return this.#turnAway(connection, { reason: "forbidden", detail: "no rule knows this identity" });
+    const seat = this.#limiter.connect(identity, rule);
+    if (!seat.ok) return this.#turnAway(connection, { reason: seat.reason, retryAfter: seat.retryAfter });
+    const facts: ConnectionFacts = { id: connection.id, source: connection.source.text, identity, protocol: connection.alpn ?? "raw", rule };
+    const leave = (): void => seat.release();
+    if (framed) this.#framed(connection, { facts, leave });
+    else this.#raw(connection, { facts, leave, listener });
+  }
+
+  /** Known, but not let in. */
+  #turnAway(connection: SecureConnection, broken: Break): void {
+    this.#refused({
+      reason: broken.reason,
+      detail: broken.detail ?? "",
+      source: connection.source,
+      fingerprint: connection.identity.fingerprint,
+      connection: connection.alpn === ALPN ? connection : undefined,
+    });
+    if (connection.alpn !== ALPN) connection.socket.destroy();
   }
 
   /** The door turned somebody away. Who speaks pipegate/1 is told why. */
-  #refused(refusal: ListenerRefusal & { readonly retryAfter?: number }): void {
+  #refused(refusal: ListenerRefusal): void {
     this.#journal.refusal({ ...refusal, source: refusal.source.text, connection: refusal.connection?.id });
-    const { connection } = refusal;
-    if (connection === undefined) return;
-    const broken: Break = { reason: refusal.reason, detail: "", ...(refusal.retryAfter === undefined ? {} : { retryAfter: refusal.retryAfter }) };
-    sessionOver(connection.socket, { role: "gateway", clock: this.#clock, refusal: broken, helloTimeoutMs: REFUSAL_LINGER_MS, events: { closed: () => {} } });
+    if (refusal.connection === undefined) return;
+    sessionOver(refusal.connection.socket, {
+      role: "gateway",
+      clock: this.#clock,
+      refusal: { reason: refusal.reason },
+      helloTimeoutMs: REFUSAL_LINGER_MS,
+      events: { closed: () => {} },
+    });
   }
 
   /** pipegate/1: many streams, each judged for itself. */
@@ -228,10 +247,13 @@ export class Gateway {
     const { identity } = facts;
     const decision = decide(this.#policy, identity, name);
     const target = this.#targets.get(name);
-    let broken: Break | undefined;
-    if (target === undefined) broken = { reason: "unknown_target" };
-    else if (!decision.allow) broken = { reason: "forbidden" };
-    else {
+    let broken: Break;
+    if (target === undefined || !decision.allow) {
+      // Guessing names costs what opening costs.
+      const retryAfter = this.#limiter.chargeRefusedOpen(identity, facts.rule);
+      if (retryAfter > 0) broken = { reason: "rate_limited", retryAfter };
+      else broken = { reason: target === undefined ? "unknown_target" : "forbidden" };
+    } else {
       const lease = this.#limiter.openPipe(identity, decision.rule);
       if (lease.ok) return { ok: true, target, rule: decision.rule, lease: lease.lease };
       broken = { reason: lease.reason, retryAfter: lease.retryAfter };

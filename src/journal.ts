@@ -9,6 +9,7 @@ import type { Reason } from "./base/reason.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { PipeEntry } from "./pipe/registry.ts";
+import type { Rule } from "./policy/rule.ts";
 
 export interface Refusal {
   readonly reason: Reason;
@@ -26,6 +27,8 @@ export interface ConnectionFacts {
   readonly source: string;
   readonly identity: Identity;
   readonly protocol: string;
+  /** The rule whose connection limits it is under. */
+  readonly rule: Rule;
 }
 
 /** Refusal lines that may be written at once, and then each second. */
