@@ -15,7 +15,15 @@ import { checkCredentials } from "./client/credentials.ts";
 import { type Attempt, explainFailure } from "./client/failure.ts";
 import { errorOf, HeldEnd, heldEndDefaults } from "./client/held-end.ts";
 import { JoinedMessages } from "./client/messages.ts";
-import { type Client, type ConnectOptions, connectDefaults, type MessagePipe, openDefaults, type OpenOptions, type Pipe } from "./client/types.ts";
+import {
+  type Client,
+  type ConnectOptions,
+  connectDefaults,
+  type MessagePipe,
+  openDefaults,
+  type OpenOptions,
+  type Pipe,
+} from "./client/types.ts";
 import { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
 import { DialError, dialTls, errorCode, type TlsConnection } from "./runtime/tls-client.ts";
@@ -242,7 +250,10 @@ function accepted(stream: Stream, { closed, signal }: Watched): Promise<void> {
   });
 }
 
-function breakOnAbort(stream: Stream, { closed, signal }: { readonly closed: Promise<void>; readonly signal: AbortSignal | undefined }): void {
+function breakOnAbort(
+  stream: Stream,
+  { closed, signal }: { readonly closed: Promise<void>; readonly signal: AbortSignal | undefined },
+): void {
   if (!signal) return;
   const onAbort = (): void => stream.reset({ reason: "cancelled" });
   if (signal.aborted) return onAbort();

@@ -42,7 +42,8 @@ export function parseListen(text: string): LocalAddress {
   if (text.startsWith("unix:") && text.length > 5) return { kind: "unix", path: text.slice(5) };
   const [, six, name, digits] = /^(?:(?:\[([0-9a-f:.]+)\]|([^\s:[\]/]+)):)?(\d{1,5})$/iu.exec(text) ?? [];
   const port = Number(digits);
-  if (!(port <= 65_535)) throw new PipegateError("usage", `${text} is not an address to listen on`, { next: "write a port, host:port, or unix:/path" });
+  if (!(port <= 65_535))
+    throw new PipegateError("usage", `${text} is not an address to listen on`, { next: "write a port, host:port, or unix:/path" });
   return { kind: "tcp", host: six ?? name ?? "127.0.0.1", port };
 }
 

@@ -13,12 +13,21 @@ interface Subcommand {
 }
 
 const subcommands: Readonly<Record<string, Subcommand>> = {
-  demo: { summary: "dev CA, gateway and sample targets; prints the next line to type", load: async () => (await import("./demo.ts")).demoCommand() },
+  demo: {
+    summary: "dev CA, gateway and sample targets; prints the next line to type",
+    load: async () => (await import("./demo.ts")).demoCommand(),
+  },
   gateway: { summary: "run the gateway", load: async () => (await import("./gateway.ts")).gatewayCommand() },
   pipe: { summary: "stdin and stdout become the pipe", load: async () => (await import("./pipe.ts")).pipeCommand() },
-  forward: { summary: "a local TCP port or unix socket becomes the target", load: async () => (await import("./forward.ts")).forwardCommand() },
+  forward: {
+    summary: "a local TCP port or unix socket becomes the target",
+    load: async () => (await import("./forward.ts")).forwardCommand(),
+  },
   ca: { summary: "a small CA for development and small fleets", load: async () => (await import("./ca.ts")).caCommand() },
-  check: { summary: "the whole config and every file it names, with line and column", load: async () => (await import("./check.ts")).checkCommand() },
+  check: {
+    summary: "the whole config and every file it names, with line and column",
+    load: async () => (await import("./check.ts")).checkCommand(),
+  },
   explain: { summary: "which rule answers, on which line, and why", load: async () => (await import("./explain.ts")).explainCommand() },
   status: { summary: "counters and live pipes of a running gateway", load: async () => (await import("./status.ts")).statusCommand() },
 };

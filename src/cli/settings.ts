@@ -84,7 +84,13 @@ export async function readSettings(flags: ConnectionFlags, around: Surroundings 
   const keyText = await readText(key.path, key.call);
   const caText = await readText(inside(ca.layer, ca.value), ca.layer.call("CA"));
   return {
-    connect: { gateway: gateway.value, certificate: certificateText, key: keyText, ca: caText, ...(serverName ? { serverName: serverName.value } : {}) },
+    connect: {
+      gateway: gateway.value,
+      certificate: certificateText,
+      key: keyText,
+      ca: caText,
+      ...(serverName ? { serverName: serverName.value } : {}),
+    },
     files: { certificate: certificatePath, key: key.path, ca: inside(ca.layer, ca.value) },
     places,
     warnings: await keyWarnings(key.path),
@@ -92,7 +98,10 @@ export async function readSettings(flags: ConnectionFlags, around: Surroundings 
 }
 
 /** The admin socket of the gateway that these settings speak of, `unix:/path`; undefined when nothing names one. */
-export async function readAdmin(flags: { readonly admin?: string; readonly profile?: string }, around: Surroundings = surroundings): Promise<string | undefined> {
+export async function readAdmin(
+  flags: { readonly admin?: string; readonly profile?: string },
+  around: Surroundings = surroundings,
+): Promise<string | undefined> {
   if (flags.admin !== undefined) return flags.admin;
   const layer = (await readLayers(flags, around)).find((one) => one.values.ADMIN !== undefined);
   if (!layer) return undefined;
@@ -100,7 +109,14 @@ export async function readAdmin(flags: { readonly admin?: string; readonly profi
 }
 
 async function readLayers(flags: ConnectionFlags, around: Surroundings): Promise<Layer[]> {
-  const flagNames: Readonly<Record<Name, string>> = { GATEWAY: "--gateway", CERT: "--cert", KEY: "--key", CA: "--ca", SERVER_NAME: "--server-name", ADMIN: "--admin" };
+  const flagNames: Readonly<Record<Name, string>> = {
+    GATEWAY: "--gateway",
+    CERT: "--cert",
+    KEY: "--key",
+    CA: "--ca",
+    SERVER_NAME: "--server-name",
+    ADMIN: "--admin",
+  };
   const environment: Partial<Record<Name, string>> = {};
   for (const name of names) {
     const value = around.environment(`PIPEGATE_${name}`);
@@ -115,7 +131,11 @@ async function readLayers(flags: ConnectionFlags, around: Surroundings): Promise
     ADMIN: undefined,
   };
   const layers: Layer[] = [
-    { call: (name) => flagNames[name], base: around.folder, values: Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) },
+    {
+      call: (name) => flagNames[name],
+      base: around.folder,
+      values: Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    },
     { call: (name) => `PIPEGATE_${name}`, base: around.folder, values: environment },
   ];
   const wanted = flags.profile ?? around.environment("PIPEGATE_PROFILE");
@@ -142,7 +162,9 @@ async function readProfile(path: string, { required }: { readonly required: bool
   for (const [full, value] of Object.entries(parseEnv(text))) {
     const name = full.replace(/^PIPEGATE_/u, "") as Name;
     if (!full.startsWith("PIPEGATE_") || !names.includes(name)) {
-      throw new PipegateError("config", `${path}: unknown name ${full}`, { next: `known are ${names.map((one) => `PIPEGATE_${one}`).join(", ")}` });
+      throw new PipegateError("config", `${path}: unknown name ${full}`, {
+        next: `known are ${names.map((one) => `PIPEGATE_${one}`).join(", ")}`,
+      });
     }
     if (value !== undefined && value !== "") values[name] = value;
   }
@@ -157,7 +179,10 @@ function inside(layer: Layer, path: string): string {
 function keyBeside(layer: Layer, certificatePath: string): { readonly path: string; readonly call: string } {
   const named = layer.values.KEY;
   if (named !== undefined) return { path: inside(layer, named), call: layer.call("KEY") };
-  return { path: `${certificatePath.replace(/\.(?:pem|crt|cer)$/u, "")}-key.pem`, call: `beside ${layer.call("CERT")}; pass ${layer.call("KEY")} if it lies elsewhere` };
+  return {
+    path: `${certificatePath.replace(/\.(?:pem|crt|cer)$/u, "")}-key.pem`,
+    call: `beside ${layer.call("CERT")}; pass ${layer.call("KEY")} if it lies elsewhere`,
+  };
 }
 
 function missing(what: string, flag: string, name: Name): never {
@@ -171,8 +196,10 @@ const largest = 1 << 20;
 async function readText(path: string, call: string): Promise<string> {
   try {
     const found = await stat(path);
-    if (found.isDirectory()) throw new PipegateError("config", `${path} (${call}) is a folder, not a file`, { next: "name the file in it" });
-    if (found.size > largest) throw new PipegateError("config", `${path} (${call}) is larger than 1 MiB`, { next: "check that it is the right file" });
+    if (found.isDirectory())
+      throw new PipegateError("config", `${path} (${call}) is a folder, not a file`, { next: "name the file in it" });
+    if (found.size > largest)
+      throw new PipegateError("config", `${path} (${call}) is larger than 1 MiB`, { next: "check that it is the right file" });
     return await readFile(path, "utf8");
   } catch (cause) {
     if (cause instanceof PipegateError) throw cause;

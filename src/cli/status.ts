@@ -51,7 +51,9 @@ async function findSocket(flags: StatusFlags): Promise<string> {
   const admin = named ?? (await configAdmin(flags.config));
   const path = admin?.replace(/^unix:/u, "") ?? "";
   if (path !== "") return path;
-  throw new PipegateError("usage", "no admin socket is named", { next: "pass --admin unix:PATH, or -c with a config that has admin.listen" });
+  throw new PipegateError("usage", "no admin socket is named", {
+    next: "pass --admin unix:PATH, or -c with a config that has admin.listen",
+  });
 }
 
 /** `admin.listen` of the config; without -c, of pipegate.yaml in this folder if there is one. */
@@ -92,5 +94,10 @@ function row(pipe: PipeStatus): string[] {
 
 function table(rows: readonly (readonly string[])[]): string[] {
   const widths = header.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
-  return rows.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+  return rows.map((cells) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
 }

@@ -37,7 +37,9 @@ export function checkCredentials(credentials: ClientCredentials, names: Credenti
   const leaf = parseCertificate(pemBlocks(credentials.certificate, names.certificate)[0]!, names.certificate);
   const authorities = pemBlocks(credentials.ca, names.ca).map((block) => parseCertificate(block, names.ca));
   if (!leaf.checkPrivateKey(parseKey(credentials.key, names.key))) {
-    throw new PipegateError("config", `${names.key} does not belong to ${names.certificate}`, { next: "pass the key that the certificate was made for" });
+    throw new PipegateError("config", `${names.key} does not belong to ${names.certificate}`, {
+      next: "pass the key that the certificate was made for",
+    });
   }
   return {
     own: { issuer: oneLine(leaf.issuer), notBefore: Date.parse(leaf.validFrom), notAfter: Date.parse(leaf.validTo) },
@@ -48,7 +50,9 @@ export function checkCredentials(credentials: ClientCredentials, names: Credenti
 function pemBlocks(text: string, name: string): string[] {
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/gu);
   if (blocks) return blocks;
-  throw new PipegateError("config", `${name} holds no certificate`, { next: "pass PEM text with BEGIN CERTIFICATE, not a path and not DER" });
+  throw new PipegateError("config", `${name} holds no certificate`, {
+    next: "pass PEM text with BEGIN CERTIFICATE, not a path and not DER",
+  });
 }
 
 function parseCertificate(block: string, name: string): X509Certificate {

@@ -41,9 +41,13 @@ function unreachable({ code, message }: Failure, { gateway }: Attempt): Pipegate
     case "ENOTFOUND":
     case "EAI_AGAIN":
     case "EAI_NODATA":
-      return new PipegateError("unreachable", `the name in ${gateway} cannot be resolved`, { next: "check its spelling and the DNS of this host" });
+      return new PipegateError("unreachable", `the name in ${gateway} cannot be resolved`, {
+        next: "check its spelling and the DNS of this host",
+      });
     default:
-      return new PipegateError("unreachable", `${gateway} cannot be reached (${code || message})`, { next: "check the network and the firewalls between" });
+      return new PipegateError("unreachable", `${gateway} cannot be reached (${code || message})`, {
+        next: "check the network and the firewalls between",
+      });
   }
 }
 
@@ -62,10 +66,14 @@ const refusals: Readonly<Record<string, Reason>> = {
 function alerted(alert: string, attempt: Attempt): PipegateError {
   const { gateway } = attempt;
   if (alert === "NO_APPLICATION_PROTOCOL") {
-    return new PipegateError("alpn", `the listener at ${gateway} does not speak pipegate/1`, { next: "use the address of a listener without a target" });
+    return new PipegateError("alpn", `the listener at ${gateway} does not speak pipegate/1`, {
+      next: "use the address of a listener without a target",
+    });
   }
   if (alert === "PROTOCOL_VERSION") {
-    return new PipegateError("not_tls", `what listens at ${gateway} does not speak TLS 1.3`, { next: "check that the address is the gateway's" });
+    return new PipegateError("not_tls", `what listens at ${gateway} does not speak TLS 1.3`, {
+      next: "check that the address is the gateway's",
+    });
   }
   const reason = refusals[alert];
   if (reason) return notAccepted(reason, attempt);
@@ -77,21 +85,33 @@ function alerted(alert: string, attempt: Attempt): PipegateError {
 function badHandshake({ code, message }: Failure, { gateway, serverName, ca }: Attempt): PipegateError {
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
     const names = /altnames: (DNS:.*|IP.*)$/u.exec(message)?.[1];
-    return new PipegateError("untrusted_gateway", `the certificate of ${gateway} is not for ${serverName}${names ? `, but for ${names}` : ""}`, {
-      next: "pass --server-name with a name that it carries, or check the address",
-    });
+    return new PipegateError(
+      "untrusted_gateway",
+      `the certificate of ${gateway} is not for ${serverName}${names ? `, but for ${names}` : ""}`,
+      {
+        next: "pass --server-name with a name that it carries, or check the address",
+      },
+    );
   }
   if (code === "CERT_HAS_EXPIRED" || code === "CERT_NOT_YET_VALID") {
     const what = code === "CERT_HAS_EXPIRED" ? "has expired" : "is not valid yet";
-    return new PipegateError("untrusted_gateway", `the certificate of ${gateway} ${what}`, { next: "have it renewed, or check the clock of this host" });
+    return new PipegateError("untrusted_gateway", `the certificate of ${gateway} ${what}`, {
+      next: "have it renewed, or check the clock of this host",
+    });
   }
   if (code === "ERR_SSL_WRONG_VERSION_NUMBER" || code === "ERR_SSL_PACKET_LENGTH_TOO_LONG") {
-    return new PipegateError("not_tls", `what listens at ${gateway} does not speak TLS`, { next: "check that the address is the gateway's" });
+    return new PipegateError("not_tls", `what listens at ${gateway} does not speak TLS`, {
+      next: "check that the address is the gateway's",
+    });
   }
   if (/^(?:SELF_SIGNED|DEPTH_ZERO|UNABLE_TO|CERT_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH|HOSTNAME)/u.test(code)) {
-    return new PipegateError("untrusted_gateway", `the certificate of ${gateway} does not come from the CA that we trust: ${ca.join("; ")} (${code})`, {
-      next: "pass --ca with the CA that issued the gateway's certificate",
-    });
+    return new PipegateError(
+      "untrusted_gateway",
+      `the certificate of ${gateway} does not come from the CA that we trust: ${ca.join("; ")} (${code})`,
+      {
+        next: "pass --ca with the CA that issued the gateway's certificate",
+      },
+    );
   }
   return new PipegateError("unreachable", `${gateway} broke the TLS handshake off (${code || message})`, {
     next: "check that the address is the gateway's, and look into its log",
@@ -103,7 +123,10 @@ function notAccepted(reason: Reason | undefined, { own, gateway, now }: Attempt)
   const seen: Reason = own.notAfter < now ? "cert_expired" : own.notBefore > now ? "not_yet_valid" : "unknown_issuer";
   const code = reason === undefined || reason === "unknown_issuer" ? seen : reason;
   const about = code === "cert_expired" && own.notAfter < now ? `it expired ${timeText(own.notAfter)}` : `issued by ${own.issuer}`;
-  const next = code === "unknown_issuer" ? "have it issued by a CA that the gateway trusts, or have this one added to its trust.ca" : explanations[code].next;
+  const next =
+    code === "unknown_issuer"
+      ? "have it issued by a CA that the gateway trusts, or have this one added to its trust.ca"
+      : explanations[code].next;
   return new PipegateError(code, `${gateway} did not accept our certificate: ${about}`, { next });
 }
 

@@ -7,7 +7,9 @@ import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { PipegateError } from "../base/error.ts";
 
-export type LocalAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+export type LocalAddress =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
 
 export interface LocalListener {
   /** The port that was given when 0 was asked for. */
@@ -56,18 +58,24 @@ function bindError(address: LocalAddress, error: NodeJS.ErrnoException): Pipegat
       return new PipegateError("config", `${where} is already in use`, { next: "stop what listens there, or choose another" });
     case "EACCES":
     case "EPERM":
-      return new PipegateError("config", `${where} may not be listened on by this user`, { next: "choose a port from 1024 up, or a folder of your own" });
+      return new PipegateError("config", `${where} may not be listened on by this user`, {
+        next: "choose a port from 1024 up, or a folder of your own",
+      });
     case "EADDRNOTAVAIL":
       return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on 127.0.0.1" });
     default:
-      return new PipegateError("config", `cannot listen on ${where} (${error.code ?? error.message})`, { next: "check the address", cause: error });
+      return new PipegateError("config", `cannot listen on ${where} (${error.code ?? error.message})`, {
+        next: "check the address",
+        cause: error,
+      });
   }
 }
 
 async function removeStale(path: string): Promise<void> {
   if (!existsSync(path)) return;
   if (!lstatSync(path).isSocket()) throw new PipegateError("config", `${path} exists and is no socket`, { next: "choose another path" });
-  if (await answers(path)) throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
+  if (await answers(path))
+    throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
   unlinkSync(path);
 }
 

@@ -15,7 +15,10 @@ export interface UnixGetOptions {
 export function getOverUnix({ socket, path, timeoutMs, maxBytes }: UnixGetOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath: socket, path, method: "GET", headers: { host: "localhost", connection: "close" } });
-    const timer = setTimeout(() => fail(new PipegateError("timed_out", `the gateway behind ${socket} did not answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    const timer = setTimeout(
+      () => fail(new PipegateError("timed_out", `the gateway behind ${socket} did not answer within ${timeoutMs / 1000} s`)),
+      timeoutMs,
+    );
     const fail = (error: PipegateError): void => {
       clearTimeout(timer);
       call.destroy();
@@ -33,7 +36,8 @@ export function getOverUnix({ socket, path, timeoutMs, maxBytes }: UnixGetOption
       });
       answer.on("end", () => {
         if (!answer.complete) return fail(new PipegateError("protocol_error", `the answer from ${socket} was cut off`));
-        if (answer.statusCode !== 200) return fail(new PipegateError("protocol_error", `${socket} answered ${path} with status ${answer.statusCode}`));
+        if (answer.statusCode !== 200)
+          return fail(new PipegateError("protocol_error", `${socket} answered ${path} with status ${answer.statusCode}`));
         clearTimeout(timer);
         resolve(Buffer.concat(parts).toString("utf8"));
       });
@@ -46,11 +50,20 @@ function callError(socket: string, error: NodeJS.ErrnoException): PipegateError 
   switch (error.code) {
     case "ENOENT":
     case "ECONNREFUSED":
-      return new PipegateError("unreachable", `no gateway listens on ${socket}`, { next: "start the gateway, or name its admin.listen with --admin", cause: error });
+      return new PipegateError("unreachable", `no gateway listens on ${socket}`, {
+        next: "start the gateway, or name its admin.listen with --admin",
+        cause: error,
+      });
     case "EACCES":
     case "EPERM":
-      return new PipegateError("unreachable", `${socket} may not be used by this user`, { next: "run it as the gateway's user", cause: error });
+      return new PipegateError("unreachable", `${socket} may not be used by this user`, {
+        next: "run it as the gateway's user",
+        cause: error,
+      });
     default:
-      return new PipegateError("unreachable", `${socket} cannot be asked (${error.code ?? error.message})`, { next: "check that it is a gateway's admin socket", cause: error });
+      return new PipegateError("unreachable", `${socket} cannot be asked (${error.code ?? error.message})`, {
+        next: "check that it is a gateway's admin socket",
+        cause: error,
+      });
   }
 }

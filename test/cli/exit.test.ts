@@ -19,9 +19,12 @@ const statuses: readonly (readonly [number, readonly ErrorCode[]])[] = [
 ];
 
 describe("the exit status", () => {
-  test.each(statuses.flatMap(([status, codes]) => codes.map((code) => [code, status] as const)))("of %s before a pipe is open is %i", (code, status) => {
-    expect(endingOf(new PipegateError(code)).status).toBe(status);
-  });
+  test.each(statuses.flatMap(([status, codes]) => codes.map((code) => [code, status] as const)))(
+    "of %s before a pipe is open is %i",
+    (code, status) => {
+      expect(endingOf(new PipegateError(code)).status).toBe(status);
+    },
+  );
   test("of a pipe that was open and broke is 5, whatever the reason", () => {
     for (const reason of reasons) expect(endingOf(new PipeBroke(new PipegateError(reason))).status).toBe(5);
   });

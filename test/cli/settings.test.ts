@@ -18,7 +18,13 @@ let count = 0;
 beforeEach(async () => {
   folder = join(root, String(count++));
   environment = { XDG_CONFIG_HOME: join(folder, "xdg") };
-  await write({ "flag.pem": "flag certificate", "flag-key.pem": "flag key", "env.pem": "env certificate", "env-key.pem": "env key", "ca.pem": "ca" });
+  await write({
+    "flag.pem": "flag certificate",
+    "flag-key.pem": "flag key",
+    "env.pem": "env certificate",
+    "env-key.pem": "env key",
+    "ca.pem": "ca",
+  });
 });
 
 async function write(files: Readonly<Record<string, string>>): Promise<void> {
@@ -63,7 +69,8 @@ describe("a client's settings", () => {
   });
   test("after demo need nothing else", async () => {
     await write({
-      "certs/pipegate.env": "# left by demo\nPIPEGATE_GATEWAY=127.0.0.1:8443\nPIPEGATE_CERT=alice.pem\nPIPEGATE_CA=ca.pem\nPIPEGATE_ADMIN=unix:admin.sock\n",
+      "certs/pipegate.env":
+        "# left by demo\nPIPEGATE_GATEWAY=127.0.0.1:8443\nPIPEGATE_CERT=alice.pem\nPIPEGATE_CA=ca.pem\nPIPEGATE_ADMIN=unix:admin.sock\n",
       "certs/alice.pem": "c",
       "certs/alice-key.pem": "k",
       "certs/ca.pem": "a",
@@ -96,7 +103,9 @@ describe("a client's settings", () => {
   test("warn of a key that others can read", async () => {
     expect((await read({ gateway: "g:1", cert: "flag.pem", ca: "ca.pem" })).warnings).toEqual([]);
     await chmod(join(folder, "flag-key.pem"), 0o644);
-    expect((await read({ gateway: "g:1", cert: "flag.pem", ca: "ca.pem" })).warnings[0]).toMatch(/flag-key\.pem can be read by other users/u);
+    expect((await read({ gateway: "g:1", cert: "flag.pem", ca: "ca.pem" })).warnings[0]).toMatch(
+      /flag-key\.pem can be read by other users/u,
+    );
   });
 });
 
@@ -107,7 +116,12 @@ describe("wrong settings", () => {
     ["no certificate", { gateway: "g:1" }, "usage", /no certificate is given/u],
     ["no CA", { gateway: "g:1", cert: "flag.pem" }, "usage", /no CA is given/u],
     ["a missing file", { ...complete, cert: "nope.pem" }, "config", /nope\.pem \(--cert\) does not exist/u],
-    ["a key that is not beside", { ...complete, cert: "ca.pem" }, "config", /ca-key\.pem \(beside --cert; pass --key if it lies elsewhere\) does not exist/u],
+    [
+      "a key that is not beside",
+      { ...complete, cert: "ca.pem" },
+      "config",
+      /ca-key\.pem \(beside --cert; pass --key if it lies elsewhere\) does not exist/u,
+    ],
     ["a folder", { ...complete, ca: "." }, "config", /\(--ca\) is a folder, not a file/u],
     ["a profile that does not exist", { ...complete, profile: "nope" }, "config", /nope\.env \(the profile\) does not exist/u],
   ] as const)("%s", async (_, flags, code, message) => {

@@ -17,7 +17,13 @@ describe("a failure to connect", () => {
     ["no socket file", "dial", "ENOENT", "unreachable", /nothing listens/u],
     ["a name that does not resolve", "dial", "ENOTFOUND", "unreachable", /cannot be resolved/u],
     ["no route", "dial", "EHOSTUNREACH", "unreachable", /cannot be reached \(EHOSTUNREACH\)/u],
-    ["a foreign gateway", "handshake", "SELF_SIGNED_CERT_IN_CHAIN", "untrusted_gateway", /does not come from the CA that we trust: CN=dev CA/u],
+    [
+      "a foreign gateway",
+      "handshake",
+      "SELF_SIGNED_CERT_IN_CHAIN",
+      "untrusted_gateway",
+      /does not come from the CA that we trust: CN=dev CA/u,
+    ],
     ["a foreign gateway, said otherwise", "handshake", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "untrusted_gateway", /CA that we trust/u],
     ["an expired gateway", "handshake", "CERT_HAS_EXPIRED", "untrusted_gateway", /certificate of gw\.example:8443 has expired/u],
     ["no TLS there", "handshake", "ERR_SSL_WRONG_VERSION_NUMBER", "not_tls", /does not speak TLS$/u],
@@ -61,10 +67,20 @@ describe("the gateway's address", () => {
   ])("%s", (text, address) => {
     expect(parseGateway(text)).toEqual(address);
   });
-  test.each(["", "gw.example", "gw.example:0", "gw.example:65536", "gw.example:80x", "::1:8443", "[::1]", "[zz]:1", "[:::]:1", "a b:1", "unix:", "http://gw:1"])(
-    "%j is refused, showing the right form",
-    (text) => {
-      expect(() => parseGateway(text)).toThrow(expect.objectContaining({ code: "usage", next: expect.stringMatching(/host:port/u) }));
-    },
-  );
+  test.each([
+    "",
+    "gw.example",
+    "gw.example:0",
+    "gw.example:65536",
+    "gw.example:80x",
+    "::1:8443",
+    "[::1]",
+    "[zz]:1",
+    "[:::]:1",
+    "a b:1",
+    "unix:",
+    "http://gw:1",
+  ])("%j is refused, showing the right form", (text) => {
+    expect(() => parseGateway(text)).toThrow(expect.objectContaining({ code: "usage", next: expect.stringMatching(/host:port/u) }));
+  });
 });

@@ -29,7 +29,12 @@ class FakeSession implements Client {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-function setUp(outcomes: (PipegateError | FakeSession)[]): { link: Link<FakeSession>; clock: FakeClock; first: FakeSession; said: string[] } {
+function setUp(outcomes: (PipegateError | FakeSession)[]): {
+  link: Link<FakeSession>;
+  clock: FakeClock;
+  first: FakeSession;
+  said: string[];
+} {
   const clock = new FakeClock();
   const first = new FakeSession();
   const said: string[] = [];
@@ -84,16 +89,19 @@ describe("a link", () => {
     clock.advance(100);
     expect(await patient).toBe(again);
   });
-  test.each(["forbidden", "revoked", "unknown_issuer", "cert_expired", "untrusted_gateway"] as const)("does not try for ever against %s", async (code) => {
-    const { link, clock, first, said } = setUp([new PipegateError(code)]);
-    first.break(new PipegateError("session_lost"));
-    await turn();
-    clock.advance(200);
-    await turn();
-    expect(said.at(-1)).toBe(`over: ${code}`);
-    expect(clock.waiting).toBe(0);
-    expect(await link.session(1000)).toBeUndefined();
-  });
+  test.each(["forbidden", "revoked", "unknown_issuer", "cert_expired", "untrusted_gateway"] as const)(
+    "does not try for ever against %s",
+    async (code) => {
+      const { link, clock, first, said } = setUp([new PipegateError(code)]);
+      first.break(new PipegateError("session_lost"));
+      await turn();
+      clock.advance(200);
+      await turn();
+      expect(said.at(-1)).toBe(`over: ${code}`);
+      expect(clock.waiting).toBe(0);
+      expect(await link.session(1000)).toBeUndefined();
+    },
+  );
   test("waits as long as the gateway asks", async () => {
     const { clock, first, said } = setUp([new PipegateError("rate_limited", undefined, { retryAfter: 7000 })]);
     first.break(new PipegateError("session_lost"));

@@ -126,7 +126,11 @@ describe("a pipe as web streams", () => {
     await expect(write).rejects.toMatchObject({ code: "slow_reader" });
   });
   test("breaks off when the reader cancels or the writer aborts", async () => {
-    for (const act of [(pipe: BytePipe) => pipe.readable.cancel(), (pipe: BytePipe) => pipe.writable.abort(), (pipe: BytePipe) => pipe.abort()]) {
+    for (const act of [
+      async (pipe: BytePipe): Promise<void> => pipe.readable.cancel(),
+      async (pipe: BytePipe): Promise<void> => pipe.writable.abort(),
+      async (pipe: BytePipe): Promise<void> => pipe.abort(),
+    ]) {
       const { pipe, far } = bytePipe();
       await act(pipe);
       await turn();
@@ -234,7 +238,14 @@ describe("a pipe of messages", () => {
       { text: "one", last: true },
       { text: "", last: true },
     ]);
-    for (const [piece, last] of [["a", false], ["b", false], ["c", true], ["", true], ["d", true]] as const) far.channel.write(bytes(piece), last);
+    for (const [piece, last] of [
+      ["a", false],
+      ["b", false],
+      ["c", true],
+      ["", true],
+      ["d", true],
+    ] as const)
+      far.channel.write(bytes(piece), last);
     far.channel.closeWrite();
     const got: string[] = [];
     for await (const message of pipe) got.push(text(message)!);
