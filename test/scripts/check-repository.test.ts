@@ -1,0 +1,61 @@
+/** Each of the repository's own rules must see what is planted, and leave alone what is right. */
+import { describe, expect, test } from "vitest";
+import { checkContents } from "../../scripts/check-package.ts";
+import { checkText, checkVersions } from "../../scripts/check-repository.ts";
+
+const head = "/** A file. */\n";
+
+describe("the repository's rules", () => {
+  test.each([
+    ["package-lock.json", '  "resolved": "x",', "downloaded from"],
+    ["deno.lock", '  "tarball": "https://npm-registry.example/a.tgz"', "registry"],
+    ["src/a.ts", `${head}const options = { rejectUnauthorized: false };`, "rejectUnauthorized"],
+    ["src/a.ts", `${head}const options = { rejectUnauthorized: strict };`, "rejectUnauthorized"],
+    ["src/a.ts", `${head}const options = { requestCert:false };`, "client certificate"],
+    ["src/a.ts", `${head}spawn("ls", { shell: true });`, "shell"],
+    ["src/a.ts", `${head}Duplex.toWeb(socket);`, "bridge"],
+    ["src/a.ts", `${head}process.on("SIGUSR1", act);`, "debugger"],
+    ["src/a.ts", `${head}certificate.subject.CN`, "DER"],
+    ["src/a.ts", `${head}await using client = connect();`, "Node 22"],
+    ["src/a.ts", `${head}// TODO later`, "unfinished"],
+    ["src/a.ts", "export const a = 1;", "no head"],
+    ["test/a.test.ts", 'test.skip("a", () => {});', "every test runs"],
+  ])("see in %s: %s", (path, text, why) => {
+    expect(checkText(path, text).join("\n")).toContain(why);
+  });
+
+  test("leave right code and mere mentions alone", () => {
+    const text = `#!/usr/bin/env node\n${head}// never rejectUnauthorized: false\nconst options = { rejectUnauthorized: true, requestCert: true, shell: false };`;
+    expect(checkText("src/a.ts", text)).toEqual([]);
+  });
+
+  test("want one exact version of each dependency", () => {
+    expect(checkVersions({ dependencies: { a: "1.2.3" }, devDependencies: { b: "^1.2.3", c: "*", d: "1.2" } })).toHaveLength(3);
+  });
+});
+
+describe("the package's contents", () => {
+  const right = [
+    "package.json",
+    "README.md",
+    "LICENSE",
+    "dist/mod.js",
+    "dist/mod.d.ts",
+    "dist/cli/main.js",
+    "docs/protocol.md",
+    "schema/config.json",
+  ];
+
+  test("are right when they are complete and nothing else", () => {
+    expect(checkContents(right, "#!/usr/bin/env node\n")).toEqual([]);
+  });
+
+  test.each([
+    ["a missing entry", right.filter((path) => path !== "dist/mod.d.ts"), "#!/usr/bin/env node\n"],
+    ["a private key", [...right, "docs/key.pem"], "#!/usr/bin/env node\n"],
+    ["a test", [...right, "dist/a.test.ts"], "#!/usr/bin/env node\n"],
+    ["a command that does not start", right, "import './x.js';"],
+  ])("are faulty with %s", (_, paths, command) => {
+    expect(checkContents(paths, command)).toHaveLength(1);
+  });
+});
