@@ -1,0 +1,270 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Limiter, type Connected, type PipeLease } from "../../src/policy/limiter.ts";
+import type { Limits, Rule } from "../../src/policy/rule.ts";
+import { unlimited } from "../../src/policy/throttle.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { identityOf } from "./identity.ts";
+
+function ruleWith(limits: Limits, targets: readonly string[] = ["*"]): Rule {
+  return { clients: ["*"], targets, limits, line: 0 };
+}
+
+function setup(maxAccounts?: number): { clock: FakeClock; limiter: Limiter } {
+  const clock = new FakeClock();
+  return { clock, limiter: new Limiter(maxAccounts === undefined ? { clock } : { clock, maxAccounts }) };
+}
+
+function opened(limiter: Limiter, [name, rule]: [name: string, rule: Rule]): PipeLease {
+  const answer = limiter.openPipe(named(name), rule);
+  if (!answer.ok) throw new Error(answer.reason);
+  return answer.lease;
+}
+
+const named = (name: string): ReturnType<typeof identityOf> => identityOf({ uri: `spiffe://dev/${name}` });
+const bob = named("bob");
+const amy = named("amy");
+
+describe("connections", () => {
+  test("are held to their rate, and told when to come again", () => {
+    const { clock, limiter } = setup();
+    const rule = ruleWith({ connects: { perSecond: 2, burst: 3 } });
+    for (let turn = 0; turn < 3; turn++) expect(limiter.connect(bob, rule).ok).toBe(true);
+    expect(limiter.connect(bob, rule)).toEqual({ ok: false, reason: "rate_limited", retryAfter: 500 });
+    expect(limiter.connect(amy, rule).ok).toBe(true);
+    clock.advance(499.5);
+    expect(limiter.connect(bob, rule)).toMatchObject({ ok: false, retryAfter: 1 });
+    clock.advance(0.5);
+    expect(limiter.connect(bob, rule).ok).toBe(true);
+  });
+
+  test("are counted until they are released, once each", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({ connections: 2 });
+    const first = limiter.connect(bob, rule) as Connected;
+    limiter.connect(bob, rule);
+    expect(limiter.connect(bob, rule)).toEqual({ ok: false, reason: "too_many_connections", retryAfter: 1_000 });
+    first.release();
+    first.release();
+    expect(limiter.connect(bob, rule).ok).toBe(true);
+    expect(limiter.connect(bob, rule).ok).toBe(false);
+  });
+
+  test("that are refused for the cap are charged to the rate", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({ connections: 1, connects: { perSecond: 1, burst: 2 } });
+    limiter.connect(bob, rule);
+    expect(limiter.connect(bob, rule)).toMatchObject({ reason: "too_many_connections" });
+    expect(limiter.connect(bob, rule)).toMatchObject({ reason: "rate_limited" });
+  });
+});
+
+describe("pipes", () => {
+  test("are held to the rate of opens and to their cap; refused opens are charged", () => {
+    const { clock, limiter } = setup();
+    const rule = ruleWith({ opens: { perSecond: 10, burst: 3 }, pipes: 1 });
+    const lease = opened(limiter, ["bob", rule]);
+    expect(limiter.openPipe(bob, rule)).toEqual({ ok: false, reason: "too_many_pipes", retryAfter: 1_000 });
+    expect(limiter.openPipe(bob, rule)).toMatchObject({ reason: "too_many_pipes" });
+    expect(limiter.openPipe(bob, rule)).toEqual({ ok: false, reason: "rate_limited", retryAfter: 100 });
+    lease.release();
+    lease.release();
+    clock.advance(100);
+    expect(limiter.openPipe(bob, rule).ok).toBe(true);
+    clock.advance(100);
+    expect(limiter.openPipe(bob, rule)).toMatchObject({ reason: "too_many_pipes" });
+  });
+
+  test("that no rule allows are charged to the rule of the connection", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({ opens: { perSecond: 10, burst: 2 } });
+    expect(limiter.chargeRefusedOpen(bob, rule)).toBe(0);
+    expect(limiter.chargeRefusedOpen(bob, rule)).toBe(0);
+    expect(limiter.chargeRefusedOpen(bob, rule)).toBe(100);
+    expect(limiter.openPipe(bob, rule)).toMatchObject({ reason: "rate_limited", retryAfter: 100 });
+    expect(limiter.chargeRefusedOpen(bob, ruleWith({ pipes: 1 }))).toBe(0);
+  });
+
+  test("of one identity share a throttle each way, across connections and renewed certificates; others have their own", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({ bytes: { perSecond: 1_000, burst: 1_000 } });
+    const first = opened(limiter, ["bob", rule]);
+    first.release();
+    const renewed = { ...bob, fingerprint: `sha256:${"1".repeat(64)}`, serial: "02" };
+    const again = limiter.openPipe(renewed, rule);
+    if (!again.ok) throw new Error(again.reason);
+    expect(again.lease.inbound).toBe(first.inbound);
+    expect(again.lease.outbound).toBe(first.outbound);
+    expect(first.inbound).not.toBe(first.outbound);
+    expect(opened(limiter, ["amy", rule]).inbound).not.toBe(first.inbound);
+    expect(opened(limiter, ["bob", ruleWith(rule.limits, ["db"])]).inbound).not.toBe(first.inbound);
+  });
+
+  test("of a rule that a reload left as it was keep their account", () => {
+    const { limiter } = setup();
+    const limits = { opens: { perSecond: 1, burst: 1 } };
+    expect(limiter.openPipe(bob, { ...ruleWith(limits), line: 3 }).ok).toBe(true);
+    expect(limiter.openPipe(bob, { ...ruleWith({ opens: { burst: 1, perSecond: 1 } }), line: 4 }).ok).toBe(false);
+    expect(limiter.openPipe(bob, ruleWith({ opens: { perSecond: 1, burst: 2 } })).ok).toBe(true);
+  });
+
+  test("without limits cost no account, and their throttle is the shared one", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({});
+    const lease = opened(limiter, ["bob", rule]);
+    expect(lease.inbound).toBe(unlimited);
+    expect(limiter.connect(bob, rule).ok).toBe(true);
+    expect(limiter.accounts).toBe(0);
+    expect(opened(limiter, ["bob", ruleWith({ pipes: 3 })]).outbound).toBe(unlimited);
+  });
+
+  test("do not care for odd names", () => {
+    const { limiter } = setup();
+    const rule = ruleWith({ pipes: 1 });
+    for (const principal of ["__proto__", "constructor", "", "hasOwnProperty"]) {
+      const identity = { ...bob, principal };
+      expect(limiter.openPipe(identity, rule).ok).toBe(true);
+      expect(limiter.openPipe(identity, rule).ok).toBe(false);
+    }
+  });
+});
+
+describe("accounts", () => {
+  test("are forgotten when nothing is open and all is full, and not before", () => {
+    const { clock, limiter } = setup();
+    const rule = ruleWith({ opens: { perSecond: 1, burst: 10 }, bytes: { perSecond: 10, burst: 100 } });
+    const others = ruleWith({ pipes: 1 });
+    const visit = (): void => {
+      for (let turn = 0; turn < 20; turn++) opened(limiter, [`visitor${turn}`, others]).release();
+    };
+    const lease = opened(limiter, ["bob", rule]);
+    clock.advance(60_000);
+    visit();
+    expect(opened(limiter, ["bob", rule]).inbound, "open").toBe(lease.inbound);
+    lease.release();
+    visit();
+    const { inbound } = lease;
+    clock.advance(60_000);
+    inbound.admit(100, 0, () => {});
+    clock.advance(9_000);
+    visit();
+    const kept = opened(limiter, ["bob", rule]);
+    expect(kept.inbound, "not full").toBe(inbound);
+  });
+
+  test("go when they are idle, as others come", () => {
+    const { clock, limiter } = setup();
+    const rule = ruleWith({ opens: { perSecond: 1, burst: 10 } });
+    for (let index = 0; index < 10_000; index++) opened(limiter, [`old${index}`, rule]).release();
+    expect(limiter.accounts).toBe(10_000);
+    clock.advance(1_000);
+    for (let index = 0; index < 5_000; index++) opened(limiter, [`new${index}`, rule]).release();
+    expect(limiter.accounts).toBeLessThan(5_100);
+  });
+
+  test("are never more than allowed: full of busy ones, a new identity is refused and the known go on", () => {
+    const { clock, limiter } = setup(100);
+    const rule = ruleWith({ pipes: 2, opens: { perSecond: 1, burst: 5 } });
+    const leases = Array.from({ length: 100 }, (_, index) => opened(limiter, [`busy${index}`, rule]));
+    expect(limiter.openPipe(bob, rule)).toEqual({ ok: false, reason: "rate_limited", retryAfter: 1_000 });
+    expect(limiter.connect(bob, ruleWith({ connections: 1 }))).toEqual({ ok: false, reason: "rate_limited", retryAfter: 1_000 });
+    expect(limiter.chargeRefusedOpen(bob, rule)).toBe(1_000);
+    expect(limiter.accounts).toBe(100);
+    expect(limiter.openPipe(named("busy7"), rule).ok).toBe(true);
+    leases[50]!.release();
+    expect(limiter.openPipe(bob, rule).ok, "its bucket is not full yet").toBe(false);
+    clock.advance(1_000);
+    expect(limiter.openPipe(bob, rule).ok).toBe(true);
+    expect(limiter.openPipe(amy, rule).ok).toBe(false);
+    expect(limiter.accounts).toBe(100);
+  });
+
+  test("forgotten or not give the same answers (random schedules, against a limiter that forgets nothing)", () => {
+    const step = fc.record({
+      pauseMs: fc.oneof(fc.constantFrom(0, 1, 499, 500, 501, 5_000), fc.double({ min: 0, max: 1_000, noNaN: true })),
+      who: fc.nat(4),
+      act: fc.constantFrom("connect", "disconnect", "open", "close", "charge", "send"),
+      strangers: fc.nat(3),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+        const clock = new FakeClock();
+        const rule = ruleWith({
+          connects: { perSecond: 2, burst: 3 },
+          connections: 2,
+          opens: { perSecond: 2, burst: 3 },
+          pipes: 3,
+          bytes: { perSecond: 100, burst: 150 },
+        });
+        const sweeping = new Limiter({ clock });
+        // One limiter for each identity: nobody else comes, so nothing is ever swept.
+        const keeping = Array.from({ length: 5 }, () => new Limiter({ clock }));
+        const connections = Array.from({ length: 5 }, (): Connected[][] => []);
+        const pipes = Array.from({ length: 5 }, (): PipeLease[][] => []);
+        let stranger = 0;
+        for (const { pauseMs, who, act, strangers } of steps) {
+          clock.advance(pauseMs);
+          for (let turn = 0; turn < strangers; turn++) sweeping.chargeRefusedOpen(named(`stranger${stranger++}`), rule);
+          const identity = named(`known${who}`);
+          const both = [sweeping, keeping[who]!];
+          if (act === "connect") {
+            const answers = both.map((limiter) => limiter.connect(identity, rule));
+            expect(answers[0]!.ok).toBe(answers[1]!.ok);
+            if (answers[0]!.ok) connections[who]!.push(answers as Connected[]);
+            else expect(answers[0]).toEqual(answers[1]);
+          } else if (act === "open") {
+            const answers = both.map((limiter) => limiter.openPipe(identity, rule));
+            if (answers.every((answer) => answer.ok)) pipes[who]!.push(answers.map((answer) => answer.lease));
+            else expect(answers[0]).toEqual(answers[1]);
+          } else if (act === "charge") {
+            expect(sweeping.chargeRefusedOpen(identity, rule)).toBe(keeping[who]!.chargeRefusedOpen(identity, rule));
+          } else if (act === "send") {
+            const resume = (): void => {};
+            const admitted = pipes[who]!.at(-1)?.map((lease) => lease.inbound.admit(100, 0, resume)) ?? [];
+            expect(admitted[0]).toBe(admitted[1]);
+            if (admitted[0] === false) for (const lease of pipes[who]!.at(-1)!) lease.inbound.cancel(resume);
+          } else {
+            const held = act === "close" ? pipes[who]!.shift() : connections[who]!.shift();
+            for (const lease of held ?? []) lease.release();
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("a million: bounded in memory and time", () => {
+    const { clock, limiter } = setup();
+    const rule = ruleWith({ connects: { perSecond: 10, burst: 20 }, opens: { perSecond: 50, burst: 100 }, pipes: 100 });
+    const count = 1_000_000;
+    const identities = Array.from({ length: count }, (_, index) => ({ ...bob, principal: `spiffe://dev/agent/${index}` }));
+    const before = process.memoryUsage().heapUsed;
+    let longest = 0;
+    const timed = (act: (index: number) => void): number => {
+      const begin = performance.now();
+      let last = begin;
+      for (let index = 0; index < count; index++) {
+        act(index);
+        if (index % 1_000 !== 999) continue;
+        const now = performance.now();
+        longest = Math.max(longest, now - last);
+        last = now;
+      }
+      return ((performance.now() - begin) / count) * 1e6;
+    };
+    const first = timed((index) => void limiter.chargeRefusedOpen(identities[index]!, rule));
+    const bytesEach = (process.memoryUsage().heapUsed - before) / count;
+    expect(limiter.accounts).toBe(count);
+    expect(limiter.chargeRefusedOpen(named("one-more"), rule)).toBe(1_000); // closed: nobody is idle
+    const again = timed((index) => void limiter.chargeRefusedOpen(identities[(index * 7_919) % count]!, rule));
+    clock.advance(60_000);
+    for (let index = 0; index < 20_000; index++) expect(limiter.chargeRefusedOpen(named(`late${index}`), rule)).toBe(0);
+    expect(limiter.accounts).toBeLessThanOrEqual(count);
+    process.stdout.write(
+      `limiter, ${count} identities: first decision ${first.toFixed(0)} ns, another ${again.toFixed(0)} ns, ` +
+        `${bytesEach.toFixed(0)} bytes each, worst 1,000 decisions ${longest.toFixed(0)} ms\n`,
+    );
+    expect(bytesEach).toBeLessThan(400);
+    expect(first + again).toBeLessThan(20_000); // wide: the machine is shared
+  });
+});
