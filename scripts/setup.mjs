@@ -80,10 +80,7 @@ function denoAsNode() {
   mkdirSync(folder, { recursive: true });
   const deno = quoted(process.execPath);
   script(join(folder, "npm"), `exec ${deno} ${denoNpmWords.map(quoted).join(" ")} "$@"`);
-  script(
-    join(folder, "node"),
-    `exec ${deno} run -A --quiet --no-config --no-lock --node-modules-dir=manual --unstable-sloppy-imports --unstable-detect-cjs "$@"`,
-  );
+  script(join(folder, "node"), `exec ${deno} run -A --quiet --no-config --no-lock --unstable-sloppy-imports --unstable-detect-cjs "$@"`);
   return { ...process.env, PATH: `${folder}${delimiter}${process.env.PATH ?? ""}`, DENO_NO_PACKAGE_JSON: "1" };
 }
 
