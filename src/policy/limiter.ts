@@ -49,7 +49,10 @@ const LOOK_AT = 4;
 const LOOK_AT_WHEN_FULL = 256;
 
 const freeConnection: Connected = Object.freeze({ ok: true, release: () => {} });
-const freePipe: OpenAnswer = Object.freeze({ ok: true, lease: Object.freeze({ inbound: unlimited, outbound: unlimited, release: () => {} }) });
+const freePipe: OpenAnswer = Object.freeze({
+  ok: true,
+  lease: Object.freeze({ inbound: unlimited, outbound: unlimited, release: () => {} }),
+});
 
 /** What is held for one principal under one rule. A bucket that was never used is not there: it would be full. */
 class Account {
@@ -102,6 +105,7 @@ class CountedPipe implements PipeLease {
 }
 
 type Table = Map<string, Account>;
+type Entry = readonly [table: Table, principal: string, account: Account];
 
 export class Limiter {
   readonly #clock: Clock;
@@ -109,7 +113,7 @@ export class Limiter {
   /** By what a rule says, so that an unchanged rule of a reloaded config finds its accounts again; then by principal. */
   readonly #tables = new Map<string, Table>();
   readonly #keys = new WeakMap<Rule, string>();
-  readonly #hand: Iterator<readonly [table: Table, principal: string, account: Account] | undefined>;
+  readonly #hand: Iterator<Entry | undefined, never>;
   #accounts = 0;
 
   constructor({ clock, maxAccounts = MAX_ACCOUNTS }: LimiterOptions) {
@@ -145,7 +149,8 @@ export class Limiter {
     if (account === undefined) return { ok: false, reason: "rate_limited", retryAfter: RETRY_CAP_MS };
     const wait = this.#charge(account, limits);
     if (wait > 0) return { ok: false, reason: "rate_limited", retryAfter: wait };
-    if (limits.pipes !== undefined && account.pipes >= limits.pipes) return { ok: false, reason: "too_many_pipes", retryAfter: RETRY_CAP_MS };
+    if (limits.pipes !== undefined && account.pipes >= limits.pipes)
+      return { ok: false, reason: "too_many_pipes", retryAfter: RETRY_CAP_MS };
     if (account.inbound === undefined && (limits.bytes !== undefined || limits.messages !== undefined)) {
       account.inbound = new BucketThrottle(this.#clock, limits);
       account.outbound = new BucketThrottle(this.#clock, limits);
@@ -222,7 +227,7 @@ export class Limiter {
   }
 
   /** All accounts, round and round, with an undefined after each round. Maps may change meanwhile. */
-  *#walk(): Generator<readonly [Table, string, Account] | undefined> {
+  *#walk(): Generator<Entry | undefined, never> {
     for (;;) {
       for (const [key, table] of this.#tables) {
         for (const [principal, account] of table) yield [table, principal, account];

@@ -80,13 +80,18 @@ function parseSpiffe(text: string): ClientPattern {
   const end = slash < 0 ? text.length : slash;
   for (let at = start; at < end; at++) {
     if (/[a-z0-9._-]/.test(text.charAt(at))) continue;
-    if (text[at] === "*") fail("client", text, { at, what: "the trust domain cannot be a pattern", next: "name it; one pattern for each trust domain" });
-    fail("client", text, { at, what: "not a character of a trust domain", next: "use a-z, 0-9, dot, underscore and hyphen; capitals in lower case" });
+    if (text[at] === "*")
+      fail("client", text, { at, what: "the trust domain cannot be a pattern", next: "name it; one pattern for each trust domain" });
+    fail("client", text, {
+      at,
+      what: "not a character of a trust domain",
+      next: "use a-z, 0-9, dot, underscore and hyphen; capitals in lower case",
+    });
   }
   if (end === start) fail("client", text, { at: start, what: "the trust domain is missing", next: "write spiffe://domain/path" });
   const segments: string[] = [];
   let rest = false;
-  for (let at = end; at < text.length; ) {
+  for (let at = end; at < text.length;) {
     const from = at + 1;
     const next = text.indexOf("/", from);
     at = next < 0 ? text.length : next;
@@ -104,12 +109,17 @@ function parseSpiffe(text: string): ClientPattern {
 
 function checkSegment(text: string, { from, segment }: { readonly from: number; readonly segment: string }): void {
   if (segment === "") fail("client", text, { at: from, what: "an empty path segment", next: "remove the slash before it" });
-  if (segment === "." || segment === "..") fail("client", text, { at: from, what: `a segment cannot be "${segment}"`, next: "write the path out" });
+  if (segment === "." || segment === "..")
+    fail("client", text, { at: from, what: `a segment cannot be "${segment}"`, next: "write the path out" });
   const star = segment.indexOf("*");
   if (star >= 0) fail("client", text, { at: from + star, what: "* stands only for a whole segment", next: "use * alone between slashes" });
   for (let at = 0; at < segment.length; at++) {
     if (segmentText.test(segment.charAt(at))) continue;
-    fail("client", text, { at: from + at, what: "not a character of a SPIFFE path", next: "use A-Z, a-z, 0-9, dot, underscore and hyphen" });
+    fail("client", text, {
+      at: from + at,
+      what: "not a character of a SPIFFE path",
+      next: "use A-Z, a-z, 0-9, dot, underscore and hyphen",
+    });
   }
 }
 
@@ -118,17 +128,26 @@ function parseDns(text: string): ClientPattern {
   const wildcard = text.startsWith("*.", start);
   const from = wildcard ? start + 2 : start;
   const name = text.slice(from).toLowerCase();
-  if (text.length - start > longest.dns) fail("client", text, { at: start + longest.dns, what: "a DNS name ends at 253 characters", next: "shorten it" });
+  if (text.length - start > longest.dns)
+    fail("client", text, { at: start + longest.dns, what: "a DNS name ends at 253 characters", next: "shorten it" });
   let at = from;
   for (const label of name.split(".")) {
     const star = label.indexOf("*");
     if (star >= 0) fail("client", text, { at: at + star, what: "* stands only for the whole first label", next: "write dns:*.NAME" });
     if (label === "") {
       const last = at === text.length && at > from;
-      fail("client", text, { at: last ? at - 1 : at, what: "an empty label", next: last ? "leave out the last dot" : "write dns:NAME or dns:*.NAME" });
+      fail("client", text, {
+        at: last ? at - 1 : at,
+        what: "an empty label",
+        next: last ? "leave out the last dot" : "write dns:NAME or dns:*.NAME",
+      });
     }
     if (!labelText.test(label)) {
-      fail("client", text, { at, what: "not a DNS label", next: "use letters, digits, underscore and inner hyphens, at most 63; other scripts as xn--" });
+      fail("client", text, {
+        at,
+        what: "not a DNS label",
+        next: "use letters, digits, underscore and inner hyphens, at most 63; other scripts as xn--",
+      });
     }
     at += label.length + 1;
   }
@@ -161,25 +180,33 @@ function parseCommonName(text: string): ClientPattern {
   const start = "cn:".length;
   const cn = text.slice(start);
   if (cn === "") fail("client", text, { at: start, what: "the common name is missing", next: "write cn:NAME" });
-  if (cn.length > longest.cn) fail("client", text, { at: start + longest.cn, what: "longer than 256 characters", next: "name it by sha256:HEX" });
+  if (cn.length > longest.cn)
+    fail("client", text, { at: start + longest.cn, what: "longer than 256 characters", next: "name it by sha256:HEX" });
   if (cn !== cn.trim()) fail("client", text, { at: start, what: "a space before or after the name", next: "leave it out" });
   for (let at = 0; at < cn.length; at++) {
     const character = cn.charAt(at);
-    if (character === "*") fail("client", text, { at: start + at, what: "a common name has no wildcards", next: "write one pattern for each name" });
+    if (character === "*")
+      fail("client", text, { at: start + at, what: "a common name has no wildcards", next: "write one pattern for each name" });
     if (character === "\\") fail("client", text, { at: start + at, what: "a backslash cannot be matched", next: "name it by sha256:HEX" });
   }
-  if (printable(cn) !== cn) fail("client", text, { at: start, what: "an invisible character", next: "write visible characters, or sha256:HEX" });
+  if (printable(cn) !== cn)
+    fail("client", text, { at: start, what: "an invisible character", next: "write visible characters, or sha256:HEX" });
   return { kind: "cn", text, cn };
 }
 
 /** Throws PipegateError `config`, with the place in `text` and the mend. */
 export function parseTargetPattern(text: string): TargetPattern {
   if (text === "") fail("target", text, { at: 0, what: "it is empty", next: "write the name of a target, or * for all" });
-  if (text.length > longest.target) fail("target", text, { at: longest.target, what: "longer than 255 characters", next: "write a shorter one" });
+  if (text.length > longest.target)
+    fail("target", text, { at: longest.target, what: "longer than 255 characters", next: "write a shorter one" });
   for (let at = 0; at < text.length; at++) {
     if (text[at] === "*" && text[at + 1] === "*") fail("target", text, { at, what: "** says no more than *", next: "write one *" });
     if (text[at] !== "*" && !targetText.test(text.charAt(at))) {
-      fail("target", text, { at, what: "not a character of a target name", next: "use A-Z, a-z, 0-9, dot, underscore, hyphen, and * as a wildcard" });
+      fail("target", text, {
+        at,
+        what: "not a character of a target name",
+        next: "use A-Z, a-z, 0-9, dot, underscore, hyphen, and * as a wildcard",
+      });
     }
   }
   return { text, pieces: text.split("*") };

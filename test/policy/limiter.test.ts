@@ -134,22 +134,29 @@ describe("accounts", () => {
     const { clock, limiter } = setup();
     const rule = ruleWith({ opens: { perSecond: 1, burst: 10 }, bytes: { perSecond: 10, burst: 100 } });
     const others = ruleWith({ pipes: 1 });
-    const visit = (): void => {
+    let first = opened(limiter, ["bob", rule]);
+    const isKept = (): boolean => {
       for (let turn = 0; turn < 20; turn++) opened(limiter, [`visitor${turn}`, others]).release();
+      const again = opened(limiter, ["bob", rule]);
+      const kept = again.inbound === first.inbound;
+      again.release();
+      if (!kept) first = again;
+      return kept;
     };
-    const lease = opened(limiter, ["bob", rule]);
     clock.advance(60_000);
-    visit();
-    expect(opened(limiter, ["bob", rule]).inbound, "open").toBe(lease.inbound);
-    lease.release();
-    visit();
-    const { inbound } = lease;
+    expect(isKept(), "it is open").toBe(true);
+    first.release();
+    clock.advance(999);
+    expect(isKept(), "its opens are not full").toBe(true);
     clock.advance(60_000);
-    inbound.admit(100, 0, () => {});
-    clock.advance(9_000);
-    visit();
-    const kept = opened(limiter, ["bob", rule]);
-    expect(kept.inbound, "not full").toBe(inbound);
+    expect(isKept(), "all is full").toBe(false);
+    for (const way of ["inbound", "outbound"] as const) {
+      first[way].admit(100, 0, () => {});
+      clock.advance(9_999);
+      expect(isKept(), `${way} is not full`).toBe(true);
+    }
+    clock.advance(60_000);
+    expect(isKept(), "all is full again").toBe(false);
   });
 
   test("go when they are idle, as others come", () => {

@@ -74,11 +74,14 @@ describe("a client pattern", () => {
     expect(matchesClient(parseClientPattern(pattern), identityOf({ dns: ["other.example.org", name] }))).toBe(matches);
   });
 
-  test.each([`sha256:${hex}`, `sha256:${hex.toUpperCase()}`, `sha256:${pairs}`, `sha256:${pairs.toLowerCase()}`])("%s means that certificate", (text) => {
-    const pattern = parseClientPattern(text);
-    expect(matchesClient(pattern, identityOf({ fingerprint: `sha256:${hex}` }))).toBe(true);
-    expect(matchesClient(pattern, identityOf({ fingerprint: `sha256:${hex.replace("a", "b")}` }))).toBe(false);
-  });
+  test.each([`sha256:${hex}`, `sha256:${hex.toUpperCase()}`, `sha256:${pairs}`, `sha256:${pairs.toLowerCase()}`])(
+    "%s means that certificate",
+    (text) => {
+      const pattern = parseClientPattern(text);
+      expect(matchesClient(pattern, identityOf({ fingerprint: `sha256:${hex}` }))).toBe(true);
+      expect(matchesClient(pattern, identityOf({ fingerprint: `sha256:${hex.replace("a", "b")}` }))).toBe(false);
+    },
+  );
 
   test.each([
     ["cn:legacy", "legacy", true],
@@ -93,9 +96,8 @@ describe("a client pattern", () => {
 
   test("looks at a common name only as cn:", () => {
     const identity = identityOf({ cn: "a.example" });
-    for (const text of ["*", "dns:a.example", "dns:*.example", "spiffe://a.example", `sha256:${hex}`]) {
-      expect(matchesClient(parseClientPattern(text), identity), text).toBe(false);
-    }
+    const others = ["*", "dns:a.example", "dns:*.example", "spiffe://a.example", `sha256:${hex}`];
+    expect(others.filter((text) => matchesClient(parseClientPattern(text), identity))).toEqual([]);
     expect(matchesClient(parseClientPattern("cn:a.example"), identityOf({ uri: "spiffe://dev/a", dns: ["a.example"] }))).toBe(false);
   });
 
@@ -165,8 +167,30 @@ describe("a client pattern", () => {
   });
 
   test("never fails but with a PipegateError, whatever it is made of", () => {
-    const piece = fc.constantFrom("spiffe://", "dns:", "sha256:", "cn:", "*", "**", "/", ".", "..", ":", "a", "B", "-", "ab", "\u0000", "ä", "\\", " ");
-    const text = fc.oneof(fc.string({ unit: "binary" }), fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join("")));
+    const piece = fc.constantFrom(
+      "spiffe://",
+      "dns:",
+      "sha256:",
+      "cn:",
+      "*",
+      "**",
+      "/",
+      ".",
+      "..",
+      ":",
+      "a",
+      "B",
+      "-",
+      "ab",
+      "\u0000",
+      "ä",
+      "\\",
+      " ",
+    );
+    const text = fc.oneof(
+      fc.string({ unit: "binary" }),
+      fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join("")),
+    );
     fc.assert(
       fc.property(text, (pattern) => {
         try {

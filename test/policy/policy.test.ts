@@ -61,7 +61,9 @@ describe("a policy", () => {
 
   test("gives no odd target name to a wildcard", () => {
     const policy = createPolicy([rule(["*"], ["*"])]);
-    for (const name of ["", "a b", "a\u0000", "../x", "ä", "a\n", "x".repeat(256)]) expect(decide(policy, bob, name).allowed, name).toBe(false);
+    const odd = ["", "a b", "a\u0000", "../x", "ä", "a\n", "x".repeat(256)];
+    expect(odd.filter((name) => decide(policy, bob, name).allowed)).toEqual([]);
+    expect(decide(policy, bob, "__proto__").allowed).toBe(true);
   });
 
   test("explains every rule: what decided, what stands in its shadow, what was lacking", () => {
@@ -113,7 +115,13 @@ describe("a policy", () => {
       [`sha256:${"AB".repeat(32)}`]: ["pinned"],
       "*": ["bob", "deep", "runner", "both"],
     };
-    const targets: Record<string, string[]> = { db: ["db"], "db*": ["db", "db-1"], "*1": ["db-1"], echo: ["echo"], "*": ["db", "db-1", "echo"] };
+    const targets: Record<string, string[]> = {
+      db: ["db"],
+      "db*": ["db", "db-1"],
+      "*1": ["db-1"],
+      echo: ["echo"],
+      "*": ["db", "db-1", "echo"],
+    };
     const anyRule = fc.record({
       clients: fc.subarray(Object.keys(clients), { minLength: 1 }),
       targets: fc.subarray(Object.keys(targets), { minLength: 1 }),
@@ -121,19 +129,24 @@ describe("a policy", () => {
       line: fc.constant(0),
     });
     fc.assert(
-      fc.property(fc.array(anyRule, { maxLength: 6 }), fc.constantFrom(...Object.keys(people)), fc.constantFrom("db", "db-1", "echo", "no such"), (rules, who, target) => {
-        const identity = people[who]!;
-        const names = (given: Rule): boolean => given.clients.some((pattern) => clients[pattern]!.includes(who));
-        const index = rules.findIndex((given) => names(given) && given.targets.some((pattern) => targets[pattern]!.includes(target)));
-        const policy = createPolicy(rules);
-        const decision = decide(policy, identity, target);
-        expect(decision.allowed ? decision.index : -1).toBe(index);
-        expect(connectionLimits(policy, identity)).toBe(rules.find(names));
-        const explained = explain(policy, identity, target);
-        expect(explained.decision).toEqual(decision);
-        expect(explained.rules.findIndex((finding) => finding.verdict === "decides")).toBe(index);
-        expect(explained.rules.findIndex((finding) => finding.lacks.length === 0)).toBe(index);
-      }),
+      fc.property(
+        fc.array(anyRule, { maxLength: 6 }),
+        fc.constantFrom(...Object.keys(people)),
+        fc.constantFrom("db", "db-1", "echo", "no such"),
+        (rules, who, target) => {
+          const identity = people[who]!;
+          const names = (given: Rule): boolean => given.clients.some((pattern) => clients[pattern]!.includes(who));
+          const index = rules.findIndex((given) => names(given) && given.targets.some((pattern) => targets[pattern]!.includes(target)));
+          const policy = createPolicy(rules);
+          const decision = decide(policy, identity, target);
+          expect(decision.allowed ? decision.index : -1).toBe(index);
+          expect(connectionLimits(policy, identity)).toBe(rules.find(names));
+          const explained = explain(policy, identity, target);
+          expect(explained.decision).toEqual(decision);
+          expect(explained.rules.findIndex((finding) => finding.verdict === "decides")).toBe(index);
+          expect(explained.rules.findIndex((finding) => finding.lacks.length === 0)).toBe(index);
+        },
+      ),
       { numRuns: 2000 },
     );
   });

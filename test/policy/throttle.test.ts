@@ -257,12 +257,27 @@ describe("a throttle", () => {
 
   test("after a pause gives its burst and no more, however long the backlog before was", () => {
     const clock = new FakeClock();
-    const throttle = new BucketThrottle(lateClock(clock, { lateMs: 50, random: sequence(1) }), { bytes: { perSecond: 100_000, burst: 1_000 } });
+    const throttle = new BucketThrottle(lateClock(clock, { lateMs: 50, random: sequence(1) }), {
+      bytes: { perSecond: 100_000, burst: 1_000 },
+    });
     for (let turn = 0; turn < 100; turn++) throttle.admit(1_000, 0, () => {});
     clock.advance(60_000);
     let given = 0;
     while (throttle.admit(100, 0, () => {})) given += 100;
     expect(given).toBe(1_000);
+  });
+
+  test("is not idle while it may still make up for its lateness, though its bucket is full", () => {
+    const clock = new FakeClock();
+    const late: Clock = { wall: () => 0, now: () => clock.now(), soon: () => {}, after: (ms, act) => clock.after(ms + 500, act) };
+    const throttle = new BucketThrottle(late, { bytes: { perSecond: 1_000, burst: 10 } });
+    const admits = (): boolean => throttle.admit(10, 0, () => {});
+    expect([admits(), admits()]).toEqual([true, false]);
+    clock.advance(510 + 20); // served half a second late, and full again since
+    expect(throttle.isIdle(530_000)).toBe(false);
+    expect([admits(), admits(), admits()]).toEqual([true, true, true]);
+    clock.advance(1_000);
+    expect(throttle.isIdle(1_530_000)).toBe(true);
   });
 
   test("makes up for its own lateness by a second at most", () => {
