@@ -1,0 +1,157 @@
+/**
+ * A strict, bounded reader of DER (X.690): definite minimal lengths, low tag numbers, nothing behind the end. No recursion: whoever
+ * reads a structure steps into it. Promises: throws only a DerFault; never reads beyond its bytes. Leaves to others: what values mean.
+ */
+import { Buffer } from "node:buffer";
+
+export class DerFault extends Error {
+  override readonly name = "DerFault";
+}
+
+export const Tag = {
+  BOOLEAN: 0x01,
+  INTEGER: 0x02,
+  BIT_STRING: 0x03,
+  OCTET_STRING: 0x04,
+  OID: 0x06,
+  ENUMERATED: 0x0a,
+  UTF8: 0x0c,
+  SEQUENCE: 0x30,
+  SET: 0x31,
+  PRINTABLE: 0x13,
+  T61: 0x14,
+  IA5: 0x16,
+  UTC_TIME: 0x17,
+  GENERALIZED_TIME: 0x18,
+  UNIVERSAL: 0x1c,
+  BMP: 0x1e,
+} as const;
+
+/** One element: its tag, its content, and itself whole (for hashes and signatures). */
+export interface Element {
+  readonly tag: number;
+  readonly content: Buffer;
+  readonly whole: Buffer;
+}
+
+export class DerReader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get done(): boolean {
+    return this.#at === this.#bytes.length;
+  }
+
+  /** The next element's tag, or -1 at the end. */
+  get tag(): number {
+    return this.done ? -1 : (this.#bytes[this.#at] as number);
+  }
+
+  /** The next element, of `tag` when one is named. */
+  next(tag?: number): Element {
+    const start = this.#at;
+    const bytes = this.#bytes;
+    if (bytes.length - start < 2) throw new DerFault("cut off");
+    const found = bytes[start] as number;
+    if ((found & 0x1f) === 0x1f) throw new DerFault("a tag of many bytes");
+    if (tag !== undefined && found !== tag) throw new DerFault(`tag ${found} where ${tag} belongs`);
+    let at = start + 2;
+    let length = bytes[start + 1] as number;
+    if (length >= 0x80) {
+      const count = length & 0x7f;
+      if (count === 0 || count > 3) throw new DerFault("an indefinite or giant length");
+      if (bytes.length - at < count) throw new DerFault("cut off");
+      length = bytes.readUIntBE(at, count);
+      at += count;
+      if (length < 0x80 || (count > 1 && length < 2 ** (8 * (count - 1)))) throw new DerFault("a length that is not minimal");
+    }
+    if (length > bytes.length - at) throw new DerFault("cut off");
+    this.#at = at + length;
+    return { tag: found, content: bytes.subarray(at, this.#at), whole: bytes.subarray(start, this.#at) };
+  }
+
+  /** The next element when it has this tag. */
+  optional(tag: number): Element | undefined {
+    return this.tag === tag ? this.next(tag) : undefined;
+  }
+
+  /** A reader of the next element's content. */
+  into(tag: number): DerReader {
+    return new DerReader(this.next(tag).content);
+  }
+
+  end(): void {
+    if (!this.done) throw new DerFault("more than belongs there");
+  }
+}
+
+/** Dotted text of an OID's content. */
+export function oidText(content: Buffer): string {
+  if (content.length === 0 || content.length > 64) throw new DerFault("an OID of a wrong size");
+  const first = Math.min(2, Math.floor((content[0] as number) / 40));
+  const parts = [first, (content[0] as number) - 40 * first];
+  let value = 0;
+  let fresh = true;
+  for (const byte of content.subarray(1)) {
+    if (fresh && byte === 0x80) throw new DerFault("an OID that is not minimal");
+    value = value * 128 + (byte & 0x7f);
+    if (value > 2 ** 48) throw new DerFault("a giant OID");
+    fresh = byte < 0x80;
+    if (fresh) {
+      parts.push(value);
+      value = 0;
+    }
+  }
+  if (!fresh) throw new DerFault("an OID that is cut off");
+  return parts.join(".");
+}
+
+/** Lower-case hex of an INTEGER's content without its sign byte. Throws when it is not minimal. */
+export function integerHex(content: Buffer): string {
+  const [first, second] = content;
+  if (first === undefined) throw new DerFault("an empty INTEGER");
+  if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))) throw new DerFault("an INTEGER that is not minimal");
+  return (first === 0 && second !== undefined ? content.subarray(1) : content).toString("hex");
+}
+
+/** A small non-negative INTEGER. */
+export function smallInteger(content: Buffer): number {
+  if ((content[0] ?? 0x80) >= 0x80 || content.length > 4) throw new DerFault("an INTEGER out of range");
+  integerHex(content);
+  return content.readUIntBE(0, content.length);
+}
+
+export function boolean(content: Buffer): boolean {
+  if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) throw new DerFault("a BOOLEAN of a wrong value");
+  return content[0] === 0xff;
+}
+
+/** Bits of a BIT STRING as a number whose highest of 16 bits is bit 0; unused bits must be 0. */
+export function namedBits(content: Buffer): number {
+  const unused = content[0];
+  if (unused === undefined || unused > 7 || content.length > 3) throw new DerFault("a BIT STRING of a wrong size");
+  const bits = ((content[1] ?? 0) << 8) | (content[2] ?? 0);
+  const last = content[content.length - 1] as number;
+  if (content.length === 1 ? unused !== 0 : (last & ((1 << unused) - 1)) !== 0) throw new DerFault("a BIT STRING with loose bits");
+  return bits;
+}
+
+/** Milliseconds since the epoch of a UTCTime or GeneralizedTime as RFC 5280 has them: with seconds, in Z, without fractions. */
+export function time(element: Element): number {
+  const text = element.content.toString("latin1");
+  const long = element.tag === Tag.GENERALIZED_TIME;
+  if (!long && element.tag !== Tag.UTC_TIME) throw new DerFault("no time where one belongs");
+  const match = (long ? /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/ : /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/).exec(text);
+  if (match === null) throw new DerFault("a time that is malformed");
+  const [year, month, day, hour, minute, second] = match.slice(1).map(Number) as [number, number, number, number, number, number];
+  const full = long ? year : year < 50 ? 2000 + year : 1900 + year;
+  const at = Date.UTC(full, month - 1, day, hour, minute, second);
+  const back = new Date(at);
+  const same = back.getUTCMonth() === month - 1 && back.getUTCDate() === day && back.getUTCHours() === hour && back.getUTCMinutes() === minute;
+  if (!same || second > 59) throw new DerFault("a time that does not exist");
+  return at;
+}
