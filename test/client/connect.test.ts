@@ -89,7 +89,10 @@ describe("a connected client", () => {
   });
   test("sees the reason of a refusal, and when to come again", async () => {
     const refuse = (stream: Stream): void => {
-      stream.reset({ reason: stream.target === "busy" ? "rate_limited" : "forbidden", retryAfter: stream.target === "busy" ? 1500 : undefined! });
+      stream.reset({
+        reason: stream.target === "busy" ? "rate_limited" : "forbidden",
+        retryAfter: stream.target === "busy" ? 1500 : undefined!,
+      });
       stream.release();
     };
     const client = await connected((await gateway({ open: refuse })).address);
@@ -249,7 +252,11 @@ describe("connecting fails", () => {
     ["a path instead of a certificate", () => ({ certificate: "certs/alice.pem" }), /certificate holds no certificate/u],
     ["noise in a certificate", () => ({ certificate: alice.certificate.replace(/M.{40}/u, "AAAA") }), /certificate that cannot be parsed/u],
     ["no key", () => ({ key: "junk" }), /key holds no private key/u],
-    ["an encrypted key", () => ({ key: "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n" }), /key is encrypted/u],
+    [
+      "an encrypted key",
+      () => ({ key: "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n" }),
+      /key is encrypted/u,
+    ],
     ["no CA", () => ({ ca: "" }), /ca holds no certificate/u],
   ] as const)("before the network is touched: %s", async (_, change, message) => {
     const error = await failure("127.0.0.1:1", await change());

@@ -73,7 +73,9 @@ export async function createTestCa(name = "test CA"): Promise<TestCa> {
       extensions: [
         new x509.BasicConstraintsExtension(false, undefined, true),
         new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-        new x509.ExtendedKeyUsageExtension([options.role === "gateway" ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth]),
+        new x509.ExtendedKeyUsageExtension([
+          options.role === "gateway" ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth,
+        ]),
         await x509.AuthorityKeyIdentifierExtension.create(keys.publicKey as CryptoKey),
         ...(names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names, options.cn === undefined)] : []),
       ],

@@ -1,0 +1,139 @@
+import type { ChildProcessWithoutNullStreams } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, statSync, writeFileSync } from "node:fs";
+import { createConnection, type NetConnectOpts } from "node:net";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createTestCa, type TestCa } from "../support/certificates.ts";
+import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
+import { echo, type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
+
+let ca: TestCa;
+let gateway: StandIn;
+let place: Workplace;
+let settings: Record<string, string>;
+
+beforeAll(async () => {
+  ca = await createTestCa();
+  gateway = await standInGateway({
+    ca,
+    open: (stream) => {
+      if (stream.target !== "half") return echo(stream);
+      stream.accept();
+      stream.attach({
+        data: () => {},
+        end: () => stream.reset({ reason: "target_reset" }),
+        drained: () => {},
+        closed: () => stream.release(),
+      });
+      stream.write(Buffer.from("half"), false);
+    },
+  });
+  place = await createWorkplace(ca.certificate, { alice: await ca.client("alice") });
+  settings = { PIPEGATE_GATEWAY: gateway.address, PIPEGATE_CERT: "alice.pem", PIPEGATE_CA: "ca.pem" };
+});
+afterAll(async () => {
+  await gateway.close();
+  await place.remove();
+});
+
+/** Starts a forward and tells where it listens. */
+async function forward(listen: string, target: string): Promise<{ child: ChildProcessWithoutNullStreams; port: number }> {
+  const child = place.start(["forward", listen, target], settings);
+  const text = await says(child, /Ctrl-C ends it/u);
+  return { child, port: Number(/:(\d+) is now/u.exec(text)?.[1]) };
+}
+
+interface Exchanged {
+  readonly got: Buffer;
+  readonly how: "end" | string;
+}
+
+/** Sends `bytes`, ends, and tells what came back and how it ended. */
+function exchange(where: NetConnectOpts, bytes: Uint8Array): Promise<Exchanged> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ ...where, allowHalfOpen: true });
+    const parts: Buffer[] = [];
+    let how = "close";
+    socket.on("data", (part: Buffer) => void parts.push(part));
+    socket.on("end", () => (how = "end"));
+    socket.on("error", (error: NodeJS.ErrnoException) => (how = error.code ?? "error"));
+    socket.on("close", () => resolve({ got: Buffer.concat(parts), how }));
+    socket.end(bytes);
+  });
+}
+
+async function stop(child: ChildProcessWithoutNullStreams): Promise<number | null> {
+  const end = ended(child);
+  tell(child, "SIGTERM");
+  return (await end).status;
+}
+
+describe("pipegate forward", () => {
+  test("makes a local port the target, for many connections at once, and ends with 0 when told", async () => {
+    const { child, port } = await forward("0", "echo");
+    const sent = [randomBytes(0), randomBytes(10), randomBytes(3_000_000), randomBytes(100_000)];
+    const got = await Promise.all(sent.map((bytes) => exchange({ port, host: "127.0.0.1" }, bytes)));
+    for (const [index, { got: back, how }] of got.entries()) {
+      expect(how).toBe("end");
+      expect(back.equals(sent[index]!)).toBe(true);
+    }
+    expect(await stop(child)).toBe(0);
+  });
+  test("makes a unix socket the target, only for its owner, replaces a stale one and removes it at the end", async () => {
+    const path = join(place.folder, "echo.sock");
+    const { child } = await forward(`unix:${path}`, "echo");
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect((await exchange({ path }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    const second = await place.run(["forward", `unix:${path}`, "echo"], "", settings);
+    expect(second.status).toBe(2);
+    expect(second.err).toMatch(/echo\.sock is already in use/u);
+    const end = ended(child);
+    tell(child, "SIGKILL"); // leaves a stale socket
+    await end;
+    const again = await forward(`unix:${path}`, "echo");
+    expect((await exchange({ path }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    await stop(again.child);
+    expect(existsSync(path)).toBe(false);
+  });
+  test("shows a break to the local program as a reset, never as an end", async () => {
+    const { child, port } = await forward("0", "half");
+    expect((await exchange({ port, host: "127.0.0.1" }, Buffer.from("x"))).how).toBe("ECONNRESET");
+    await stop(child);
+  });
+  test("connects again after the connection was lost; a local connection made meanwhile waits for it", async () => {
+    const { child, port } = await forward("0", "echo");
+    const again = says(child, /connected again/u);
+    const away = says(child, /the connection broke.*; trying again/u);
+    for (const socket of gateway.sockets) socket.destroy();
+    await away;
+    const { got, how } = await exchange({ port, host: "127.0.0.1" }, Buffer.from("hi"));
+    expect({ got: got.toString(), how }).toEqual({ got: "hi", how: "end" });
+    await again;
+    await stop(child);
+  });
+  test("ends with 3 when the gateway cannot be reached at the start", async () => {
+    const { status, err } = await place.run(["forward", "0", "echo", "--gateway", "127.0.0.1:1"], "", settings);
+    expect(status).toBe(3);
+    expect(err).toMatch(/nothing listens at 127\.0\.0\.1:1/u);
+  });
+  test("ends with 2 when its port is in use, or its path is something else", async () => {
+    const port = gateway.address.split(":")[1]!;
+    const taken = await place.run(["forward", port, "echo"], "", settings);
+    expect(taken).toMatchObject({ status: 2, err: expect.stringMatching(/^pipegate: 127\.0\.0\.1:\d+ is already in use\..*\n$/u) });
+    const file = join(place.folder, "file.txt");
+    writeFileSync(file, "mine");
+    const refused = await place.run(["forward", `unix:${file}`, "echo"], "", settings);
+    expect(refused).toMatchObject({ status: 2, err: expect.stringMatching(/exists and is no socket/u) });
+    expect(existsSync(file)).toBe(true);
+  });
+  test("does not go on for ever when the gateway's policy turns it away", async () => {
+    const strict = await standInGateway({ ca });
+    const child = place.start(["forward", "0", "echo"], { ...settings, PIPEGATE_GATEWAY: strict.address });
+    await says(child, /Ctrl-C ends it/u);
+    const end = ended(child);
+    strict.sessions[0]!.close({ reason: "revoked" });
+    expect(await end).toMatchObject({ status: 4, err: expect.stringMatching(/^pipegate: refused: the certificate is revoked/mu) });
+    await strict.close();
+  });
+});
