@@ -4,7 +4,7 @@ import { existsSync, statSync, writeFileSync } from "node:fs";
 import { createConnection, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createTestCa, type TestCa } from "../support/certificates.ts";
+import { createTestCa, type TestCa } from "../support/mint.ts";
 import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
 import { echo, type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
 
@@ -14,7 +14,7 @@ let place: Workplace;
 let settings: Record<string, string>;
 
 beforeAll(async () => {
-  ca = await createTestCa();
+  ca = createTestCa();
   gateway = await standInGateway({
     ca,
     open: (stream) => {
@@ -29,7 +29,7 @@ beforeAll(async () => {
       stream.write(Buffer.from("half"), false);
     },
   });
-  place = await createWorkplace(ca.certificate, { alice: await ca.client("alice") });
+  place = await createWorkplace(ca.certificate, { alice: ca.client("alice") });
   settings = { PIPEGATE_GATEWAY: gateway.address, PIPEGATE_CERT: "alice.pem", PIPEGATE_CA: "ca.pem" };
 });
 afterAll(async () => {
@@ -46,7 +46,8 @@ async function forward(listen: string, target: string): Promise<{ child: ChildPr
 
 interface Exchanged {
   readonly got: Buffer;
-  readonly how: "end" | string;
+  /** `end`, `close`, or the code of an error. */
+  readonly how: string;
 }
 
 /** Sends `bytes`, ends, and tells what came back and how it ended. */

@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Stream } from "../../src/protocol/stream.ts";
-import { createTestCa } from "../support/certificates.ts";
+import { createTestCa } from "../support/mint.ts";
 import { createWorkplace, ended, type Workplace } from "../support/run-command.ts";
 import { echo, type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
 
@@ -39,10 +39,10 @@ function open(stream: Stream): void {
 }
 
 beforeAll(async () => {
-  const ca = await createTestCa();
-  const foreign = await createTestCa("foreign CA");
+  const ca = createTestCa();
+  const foreign = createTestCa({ cn: "foreign CA" });
   gateway = await standInGateway({ ca, open });
-  place = await createWorkplace(ca.certificate, { alice: await ca.client("alice"), stranger: await foreign.client("stranger") });
+  place = await createWorkplace(ca.certificate, { alice: ca.client("alice"), stranger: foreign.client("stranger") });
   settings = { PIPEGATE_GATEWAY: gateway.address, PIPEGATE_CERT: "alice.pem", PIPEGATE_CA: "ca.pem" };
 });
 afterAll(async () => {

@@ -3,7 +3,7 @@ import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Issued } from "./certificates.ts";
+import type { Issued } from "./mint.ts";
 import { startProgram } from "./this-runtime.ts";
 
 export interface Ended {

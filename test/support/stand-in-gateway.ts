@@ -8,7 +8,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import type { Session, SessionOptions } from "../../src/protocol/session.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { sessionOver } from "../../src/tls/session-socket.ts";
-import type { TestCa } from "./certificates.ts";
+import type { TestCa } from "./mint.ts";
 
 export interface StandIn {
   /** `127.0.0.1:PORT`. */
@@ -45,7 +45,7 @@ export function echo(stream: Stream): void {
 }
 
 export async function standInGateway(options: StandInOptions): Promise<StandIn> {
-  const { certificate, key } = await options.ca.gateway();
+  const { certificate, key } = options.ca.gateway();
   const sessions: Session[] = [];
   const sockets: TLSSocket[] = [];
   const resumed: boolean[] = [];

@@ -1,0 +1,35 @@
+/** `pipegate gateway`: loads the config, runs the gateway, says where it listens. */
+import { Command } from "commander";
+import { loadConfig } from "../config/load.ts";
+import { requireSupportedRuntime } from "../runtime/version.ts";
+import { serve } from "./serve.ts";
+import { say } from "./terminal.ts";
+
+interface GatewayFlags {
+  readonly config: string;
+}
+
+const examples = `Examples:
+  pipegate gateway                        with pipegate.yaml of this folder
+  pipegate gateway -c /etc/pipegate.yaml
+  pipegate check -c /etc/pipegate.yaml    look the config through without running it
+`;
+
+export function gatewayCommand(): Command {
+  return new Command("gateway")
+    .description("run the gateway; SIGTERM and SIGINT drain it, a second one ends it at once")
+    .addHelpText("before", examples)
+    .option("-c, --config <file>", "the config", "pipegate.yaml")
+    .action(runGateway);
+}
+
+async function runGateway({ config: file }: GatewayFlags): Promise<void> {
+  requireSupportedRuntime();
+  const config = await loadConfig(file);
+  await serve(config, {
+    ready: (listening, log) => {
+      log.info("gateway ready", { config: file, listen: listening, targets: [...config.targets.keys()] });
+      if (process.stderr.isTTY) say(`pipegate: ready, listening on ${listening.join(", ")}`);
+    },
+  });
+}

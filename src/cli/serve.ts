@@ -1,0 +1,69 @@
+/**
+ * Runs a gateway until it is told to stop: the part that `gateway` and `demo` share. Promises: it says where it listens only once it
+ * does; SIGTERM and SIGINT drain, a second one ends it at once; the log is out before the process ends.
+ */
+import { serveAdmin } from "../admin.ts";
+import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
+import type { Config } from "../config/config.ts";
+import { addressText, Gateway } from "../gateway.ts";
+import { say } from "./terminal.ts";
+
+export interface ServeOptions {
+  /** Called once everything listens, with the addresses as they are. */
+  ready(listening: readonly string[], log: LogWriter): void;
+  /** Fires when something outside of the gateway ended it; treated like a first signal. */
+  readonly signal?: AbortSignal;
+}
+
+export async function serve(config: Config, { ready, signal }: ServeOptions): Promise<void> {
+  const log = createLogWriter(config.log);
+  const onFault = (error: unknown): void => {
+    log.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    log.flush();
+    process.exit(1);
+  };
+  process.on("uncaughtException", onFault);
+  const stop = stopRequests(signal);
+  const gateway = new Gateway(config, { logger: log });
+  let admin: { close(): void } | undefined;
+  try {
+    const addresses = await gateway.listen();
+    if (config.admin) admin = await serveAdmin(gateway, config.admin.listen);
+    for (const warning of config.warnings) log.warn("config", { detail: warning });
+    ready(addresses.map(addressText), log);
+    await stop.first;
+    say("pipegate: draining; a second signal ends it at once");
+    await Promise.race([gateway.drain(), stop.second]);
+  } finally {
+    await gateway.close();
+    admin?.close();
+    stop.forget();
+    process.off("uncaughtException", onFault);
+    log.flush();
+  }
+}
+
+interface StopRequests {
+  readonly first: Promise<void>;
+  readonly second: Promise<void>;
+  forget(): void;
+}
+
+function stopRequests(signal: AbortSignal | undefined): StopRequests {
+  const waiting: (() => void)[] = [];
+  const first = new Promise<void>((resolve) => void waiting.push(resolve));
+  const second = new Promise<void>((resolve) => void waiting.push(resolve));
+  const onStop = (): void => waiting.shift()?.();
+  const names = ["SIGINT", "SIGTERM"] as const;
+  for (const name of names) process.on(name, onStop);
+  if (signal?.aborted) onStop();
+  else signal?.addEventListener("abort", onStop, { once: true });
+  return {
+    first,
+    second,
+    forget: () => {
+      for (const name of names) process.off(name, onStop);
+      signal?.removeEventListener("abort", onStop);
+    },
+  };
+}
