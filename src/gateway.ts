@@ -20,7 +20,6 @@ import type { Rule } from "./policy/rule.ts";
 import { ALPN } from "./protocol/frame.ts";
 import type { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
-import { holdsTlsReads } from "./runtime/facts.ts";
 import { socketChannel } from "./runtime/socket-channel.ts";
 import { createTarget } from "./target/kinds.ts";
 import type { Target } from "./target/target.ts";
@@ -106,9 +105,9 @@ export class Gateway {
               address: listener.listen,
               credentials: this.#config.credentials,
               trust,
+              ca: this.#config.trust.ca,
               alpn: [ALPN, ...(raw ? listener.alpn : [])],
               withoutAlpn: raw,
-              holdable: raw,
             },
             { connection: (connection) => this.#connection(connection, listener), refused: (refusal) => this.#refused(refusal) },
           ),
@@ -211,7 +210,12 @@ export class Gateway {
     const openedAt = this.#clock.now();
     const named = connection.serverName === undefined ? undefined : listener.serverNames.get(connection.serverName);
     const permit = this.#permit(named ?? listener.target ?? "", facts);
-    const channel = socketChannel(connection.socket, { broken: "session_lost", ...connection.hold });
+    const { socket, hold, release, below } = connection;
+    const channel = socketChannel(socket, {
+      broken: "session_lost",
+      cut: () => below.resetAndDestroy(),
+      ...(hold === undefined || release === undefined ? {} : { hold, release }),
+    });
     if (!permit.ok) {
       leave();
       channel.reset(permit.broken);
@@ -248,7 +252,7 @@ export class Gateway {
     const decision = decide(this.#policy, identity, name);
     const target = this.#targets.get(name);
     let broken: Break;
-    if (target === undefined || !decision.allow) {
+    if (target === undefined || !decision.allowed) {
       // Guessing names costs what opening costs.
       const retryAfter = this.#limiter.chargeRefusedOpen(identity, facts.rule);
       if (retryAfter > 0) broken = { reason: "rate_limited", retryAfter };

@@ -34,7 +34,6 @@ class FramedChannel implements Channel {
   #isDirty = false;
   #gathered: Uint8Array[] = [];
   #gatheredBytes = 0;
-  #inLine = false;
   #full = false;
   #broken: Break | undefined;
   #closed = false;
@@ -135,7 +134,6 @@ class FramedChannel implements Channel {
   #writeLine(chunk: Uint8Array, last: boolean): void {
     if (chunk.includes(0x0a)) return this.#break({ reason: "protocol_error", detail: "a message for this target must not contain a line break" });
     this.#put(chunk);
-    this.#inLine = !last;
     if (!last) return;
     this.#room(1)[this.#filled++] = 0x0a;
     this.#touch();

@@ -1,6 +1,5 @@
 /** Makes a target of its options. Promises: what cannot be kept on this runtime is refused here, before anything is served. */
-import { socketChannel } from "../runtime/socket-channel.ts";
-import { dial, type Dialled, type DialOptions } from "../runtime/dial.ts";
+import { dial, type Dialled, type DialOptions, dialTls } from "../runtime/dial.ts";
 import { echoChannel } from "./echo.ts";
 import { frameChannel } from "./framing.ts";
 import type { Opened, OpenRequest, Target, TargetOptions } from "./target.ts";
@@ -12,8 +11,7 @@ export function createTarget(name: string, options: TargetOptions): Target {
 }
 
 async function openStream(options: Exclude<TargetOptions, { readonly kind: "builtin" }>, request: OpenRequest): Promise<Opened> {
-  const { socket, text } = await dialFor(options, { timeoutMs: options.dialTimeoutMs, signal: request.signal });
-  const bytes = socketChannel(socket, { broken: "target_reset" });
+  const { channel: bytes, text } = await dialFor(options, { timeoutMs: options.dialTimeoutMs, signal: request.signal });
   const channel = request.messages ? frameChannel(bytes, { framing: options.framing, maxMessageBytes: request.maxMessageBytes }) : bytes;
   return { channel, backEnd: text };
 }
@@ -25,6 +23,6 @@ function dialFor(options: Exclude<TargetOptions, { readonly kind: "builtin" }>, 
     case "unix":
       return dial([{ path: options.path }], how);
     case "tls":
-      return dial(options.addresses, { ...how, tls: options });
+      return dial(options.addresses, { ...how, tls: dialTls(options) });
   }
 }

@@ -15,12 +15,12 @@ export interface ListenerOptions {
   readonly address: ListenAddress;
   readonly credentials: Credentials;
   readonly trust: Trust;
+  /** PEM texts of the CAs of `trust`, for the handshake. */
+  readonly ca: readonly string[];
   /** Protocols offered, in order of preference; a client that asks for none of them is refused (`alpn`). */
   readonly alpn: readonly string[];
   /** Whether a client without ALPN is taken (raw listeners). */
   readonly withoutAlpn: boolean;
-  /** Whether what is read can be held back: raw pipes need it; framed sessions, which are never paused, do not. */
-  readonly holdable: boolean;
   readonly handshakeTimeoutMs: number;
   readonly maxConnections: number;
   /** Handshakes under way, in all and from one source address (an IPv6 /64 is one). */

@@ -1,0 +1,76 @@
+/**
+ * Binds a server to a TCP port or a unix socket. Promises: a unix socket has its mode from birth; a stale one (nobody answers) is replaced,
+ * a live one or any other file never; what cannot be had is a PipegateError (config) with the mend. Leaves to others: what is served.
+ */
+import { lstatSync, unlinkSync, type Stats } from "node:fs";
+import { createConnection, type Server } from "node:net";
+import { PipegateError } from "../base/error.ts";
+
+export type BindAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+
+/** `mode` of a unix socket; default 0o660. Resolves with the address as bound: the port that was given for 0. */
+export async function bindServer(server: Server, address: BindAddress, mode = 0o660): Promise<BindAddress> {
+  if (address.kind === "unix") await removeStale(address.path);
+  await new Promise<void>((resolve, reject) => {
+    const failed = (error: NodeJS.ErrnoException): void => reject(bindError(address, error));
+    server.once("error", failed);
+    server.once("listening", () => {
+      server.off("error", failed);
+      resolve();
+    });
+    if (address.kind === "tcp") {
+      server.listen({ host: address.host, port: address.port });
+      return;
+    }
+    const before = process.umask(0o777 & ~mode); // the socket is bound within this call
+    try {
+      server.listen({ path: address.path });
+    } finally {
+      process.umask(before);
+    }
+  });
+  const bound = server.address();
+  return address.kind === "tcp" && bound !== null && typeof bound === "object" ? { ...address, port: bound.port } : address;
+}
+
+function bindError(address: BindAddress, error: NodeJS.ErrnoException): PipegateError {
+  const where = address.kind === "tcp" ? `${address.host}:${address.port}` : address.path;
+  switch (error.code) {
+    case "EADDRINUSE":
+      return new PipegateError("config", `${where} is already in use`, { next: "stop what listens there, or choose another" });
+    case "EACCES":
+    case "EPERM":
+      return new PipegateError("config", `${where} may not be listened on by this user`, { next: "choose a port from 1024 up, or a folder of your own" });
+    case "EADDRNOTAVAIL":
+      return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on one of its own, or on 127.0.0.1" });
+    case "ENOENT":
+      return new PipegateError("config", `the folder of ${where} does not exist`, { next: "make it, or choose another path" });
+    default:
+      return new PipegateError("config", `cannot listen on ${where} (${error.code ?? error.message})`, { next: "check the address", cause: error });
+  }
+}
+
+async function removeStale(path: string): Promise<void> {
+  let found: Stats;
+  try {
+    found = lstatSync(path);
+  } catch {
+    return; // nothing there
+  }
+  if (!found.isSocket()) throw new PipegateError("config", `${path} exists and is no socket`, { next: "choose another path" });
+  if (await answers(path)) throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
+  unlinkSync(path);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ path });
+    const settle = (live: boolean): void => {
+      socket.destroy();
+      resolve(live);
+    };
+    socket.setTimeout(1_000, () => settle(true)); // it may be busy: then it is not ours to remove
+    socket.once("connect", () => settle(true));
+    socket.once("error", () => settle(false));
+  });
+}

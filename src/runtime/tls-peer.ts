@@ -1,0 +1,18 @@
+/** The certificates that a TLS peer presented, as DER, leaf first: bounded, without cycles, whatever the runtime's object graph looks like. */
+import { Buffer } from "node:buffer";
+import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
+
+const MAX_CHAIN = 12;
+
+/** Empty when there was no certificate. */
+export function presentedChain(socket: TLSSocket): Buffer[] {
+  const chain: Buffer[] = [];
+  let one: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
+  while (one?.raw !== undefined && one.raw.length > 0 && chain.length < MAX_CHAIN) {
+    const { raw }: { raw: Buffer } = one;
+    if (chain.some((seen) => seen.equals(raw))) break;
+    chain.push(Buffer.from(raw));
+    one = one.issuerCertificate;
+  }
+  return chain;
+}

@@ -1,0 +1,29 @@
+/** Where a connection comes from, before anybody knows who it is: the key by which strangers are counted. */
+import { isIPv6, type Socket } from "node:net";
+
+export interface Source {
+  /** For the log: `127.0.0.1:50000`, `[2001:db8::1]:50000`, `unix`. */
+  readonly text: string;
+  /** What counts as one source: an IPv4 address, an IPv6 /64, all of a unix socket. */
+  readonly key: string;
+}
+
+export function sourceOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">): Source {
+  if (remoteAddress === undefined) return { text: "unix", key: "unix" };
+  const address = remoteAddress.startsWith("::ffff:") ? remoteAddress.slice(7) : remoteAddress;
+  if (!isIPv6(address)) return { text: `${address}:${remotePort}`, key: address };
+  return { text: `[${address}]:${remotePort}`, key: prefixOf(address) };
+}
+
+/** The /64 of an IPv6 address, as four groups. */
+function prefixOf(address: string): string {
+  const [head = "", tail] = (address.split("%")[0] as string).split("::");
+  const front = head === "" ? [] : head.split(":");
+  const back = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - front.length - back.length);
+  const groups = [...front, ...Array.from({ length: zeros }, () => "0"), ...back];
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(":")}::/64`;
+}
