@@ -1,0 +1,75 @@
+/** A real gateway in this process, on loopback, with fresh certificates: for flow tests. Close it with `await using` or `close()`. */
+import type { Config } from "../../src/config/config.ts";
+import { configDefaults } from "../../src/config/config.ts";
+import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
+import { Gateway } from "../../src/gateway.ts";
+import type { Rule } from "../../src/policy/rule.ts";
+import type { TargetOptions } from "../../src/target/target.ts";
+import { createTestCa, type TestCa } from "./mint.ts";
+
+export interface LogLine {
+  readonly level: LogLevel;
+  readonly event: string;
+  readonly fields: LogFields;
+}
+
+export interface GatewaySetup {
+  readonly ca?: TestCa;
+  readonly targets?: Readonly<Record<string, TargetOptions>>;
+  /** Default: everyone with a URI or DNS name may reach everything. */
+  readonly rules?: readonly (Partial<Rule> & { readonly clients: readonly string[] })[];
+  /** Raw listeners beside the framed one: each for a target. */
+  readonly raw?: readonly string[];
+  readonly config?: Partial<Config>;
+}
+
+export interface TestGateway extends AsyncDisposable {
+  readonly gateway: Gateway;
+  readonly ca: TestCa;
+  /** Of the framed listener. */
+  readonly port: number;
+  /** Of the raw listeners, in their order. */
+  readonly rawPorts: readonly number[];
+  readonly log: readonly LogLine[];
+  /** Lines of an event. */
+  lines(event: string): readonly LogFields[];
+  close(): Promise<void>;
+}
+
+export async function startGateway(setup: GatewaySetup = {}): Promise<TestGateway> {
+  const ca = setup.ca ?? createTestCa();
+  const own = ca.issue({ role: "gateway", cn: "gateway", dns: ["localhost"], ip: ["127.0.0.1"] });
+  const log: LogLine[] = [];
+  const logger = Object.fromEntries(
+    (["debug", "info", "warn", "error"] as const).map((level) => [level, (event: string, fields: LogFields = {}) => void log.push({ level, event, fields })]),
+  ) as unknown as Logger;
+  const listen = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
+  const config: Config = {
+    listeners: [
+      { listen, serverNames: new Map(), alpn: [] },
+      ...(setup.raw ?? []).map((target) => ({ listen, target, serverNames: new Map<string, string>(), alpn: [] })),
+    ],
+    credentials: { certificate: own.certificate, key: own.key },
+    trust: { ca: [ca.certificate], crl: [] },
+    targets: new Map(Object.entries(setup.targets ?? { echo: { kind: "builtin", builtin: "echo" } })),
+    rules: (setup.rules ?? [{ clients: ["*"] }]).map((rule, index) => ({ targets: ["*"], limits: {}, line: index + 1, ...rule })),
+    admin: undefined,
+    log: { level: "info", format: "json" },
+    maxMessageBytes: configDefaults.maxMessageBytes,
+    warnings: [],
+    ...setup.config,
+  };
+  const gateway = new Gateway(config, { logger });
+  const addresses = await gateway.listen();
+  const ports = addresses.map((address) => (address.kind === "tcp" ? address.port : 0));
+  return {
+    gateway,
+    ca,
+    port: ports[0] as number,
+    rawPorts: ports.slice(1),
+    log,
+    lines: (event) => log.filter((line) => line.event === event).map((line) => line.fields),
+    close: () => gateway.close(),
+    [Symbol.asyncDispose]: () => gateway.close(),
+  };
+}
