@@ -181,7 +181,9 @@ async function main(): Promise<void> {
     failed += result.failed;
     const verdict = result.failed === 0 ? "ok" : "FAILED";
     const hint =
-      result.failed === 0 ? "" : `  ->  ${again} --only ${stage.name}${positionals.length > 0 ? ` ${positionals.join(" ")}` : ""}`;
+      result.failed === 0
+        ? ""
+        : `  ->  ${again} --only ${stage.name}${stage.tests && positionals.length > 0 ? ` ${positionals.join(" ")}` : ""}`;
     lines.push(
       `${stage.name.padEnd(12)} ${verdict.padEnd(6)} ${seconds.padStart(6)} s  ${result.passed} passed, ${result.failed} failed${hint}`,
     );
