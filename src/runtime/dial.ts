@@ -1,98 +1,212 @@
 /**
- * Connections to back ends: TCP (addresses in turn), unix, TLS. Promises: one deadline for all of it; nothing is handed out before
- * it is connected (TLS: verified); an abort or a deadline leaves no socket behind. Leaves to others: what the connection is for.
+ * Connections to back ends as channels: TCP (addresses in turn, names resolved in order), unix, TLS 1.2 and later.
+ * Promises: one deadline for all of it, of which each address gets an even share; no connection is handed out before it stands, and a
+ * TLS one not before the back end is verified; an abort, a deadline or a failure leaves no socket behind.
+ * TLS 1.2 is taken, unlike at our own door: back ends may be old, and what is verified is the same. Leaves to others: when to dial.
  */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { connect as connectNet, isIP, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { type ConnectionOptions, connect as connectTls, createSecureContext } from "node:tls";
+import type { Channel } from "../base/channel.ts";
+import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
-
-export interface DialOptions {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
-}
+import { facts } from "./facts.ts";
+import { Gate } from "./gate.ts";
+import { forget, resolve } from "./resolve.ts";
+import { socketChannel } from "./socket-channel.ts";
 
 export type DialAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
-export interface TlsDialOptions {
-  /** PEM; empty: the runtime's public roots. */
+export interface DialOptions {
+  /** For all addresses together, names included. */
+  readonly timeoutMs: number;
+  /** Gives up. */
+  readonly signal: AbortSignal;
+  /** From `dialTls`. Absent: no TLS. */
+  readonly tls?: DialTls;
+  readonly clock?: Clock;
+}
+
+export interface TlsOptions {
+  /** PEM texts; empty: the runtime's public roots. */
   readonly ca: readonly string[];
-  readonly certificate?: string | undefined;
-  readonly key?: string | undefined;
-  readonly serverName?: string | undefined;
+  /** Ours, PEM, both or none. */
+  readonly certificate?: string;
+  readonly key?: string;
+  /** The name to verify. Default: the address's host. */
+  readonly serverName?: string;
 }
 
 export interface Dialled {
-  readonly socket: Socket;
-  /** The address that answered, for the log. */
+  readonly channel: Channel;
+  /** What was reached, for the log: `10.0.0.5:5432`, `[::1]:5432`, `unix:/run/x.sock`. */
   readonly text: string;
 }
 
-export function dialText(address: DialAddress): string {
-  if ("path" in address) return `unix:${address.path}`;
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+/** TLS options, checked, as the runtime wants them. */
+export interface DialTls {
+  readonly options: ConnectionOptions;
+  readonly serverName: string | undefined;
 }
 
-/** Tries the addresses in turn. Rejects with target_unavailable, target_timeout or cancelled. */
-export async function dial(addresses: readonly DialAddress[], options: DialOptions & { readonly tls?: TlsDialOptions }): Promise<Dialled> {
-  const deadline = performance.now() + options.timeoutMs;
-  let failure: PipegateError | undefined;
-  for (const [index, address] of addresses.entries()) {
-    const left = deadline - performance.now();
-    if (left <= 0) break;
-    // Each gets an even share of what is left, so that one that hangs leaves time for the next.
-    const timeoutMs = left / (addresses.length - index);
-    try {
-      return { socket: await connectOne(address, { ...options, timeoutMs }), text: dialText(address) };
-    } catch (error) {
-      failure = error as PipegateError;
-      if (failure.code === "cancelled") throw failure;
+/** Checks TLS options once for many dials. Throws a PipegateError (config). */
+export function dialTls(options: TlsOptions): DialTls {
+  const { certificate, key } = options;
+  try {
+    for (const pem of options.ca) void new X509Certificate(pem);
+    if ((certificate === undefined) !== (key === undefined)) throw new Error("a certificate and a key belong together");
+    if (certificate !== undefined && key !== undefined && !new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
+      throw new Error("the key does not belong to the certificate");
     }
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw new PipegateError("config", `a target's TLS credentials cannot be used: ${what}`, { next: "check its ca, certificate and key", cause: error });
   }
-  throw failure ?? new PipegateError("target_timeout", "no time was left to dial");
+  const whole: ConnectionOptions = {
+    ...(options.ca.length > 0 ? { ca: [...options.ca] } : {}), // without: public roots
+    ...(certificate === undefined ? {} : { cert: certificate, key }),
+    minVersion: "TLSv1.2",
+  };
+  const fixed = { rejectUnauthorized: true, allowHalfOpen: true } as const;
+  // Reading the CAs costs as much as the handshake. Deno wants the options themselves.
+  return {
+    options: facts.name === "node" ? { ...fixed, minVersion: "TLSv1.2", secureContext: createSecureContext(whole) } : { ...fixed, ...whole },
+    serverName: options.serverName,
+  };
 }
 
-function connectOne(address: DialAddress, { timeoutMs, signal, tls }: DialOptions & { readonly tls?: TlsDialOptions }): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const text = dialText(address);
-    if (signal.aborted) return reject(new PipegateError("cancelled", "given up before dialling"));
-    const socket = tls === undefined ? plain(address) : secure(address as { host: string; port: number }, tls);
-    const settle = (error: PipegateError | undefined): void => {
-      clearTimeout(timer);
+/** Tries the addresses in turn. Rejects with a PipegateError: target_unavailable, target_timeout, or cancelled when `signal` fired. */
+export async function dial(addresses: readonly DialAddress[], options: DialOptions): Promise<Dialled> {
+  const { signal, clock = systemClock } = options;
+  const deadline = clock.now() + options.timeoutMs;
+  const failures: string[] = [];
+  let onlyTimeouts = true;
+  const failed = (text: string, error: unknown): void => {
+    if (signal.aborted) throw new PipegateError("cancelled", "given up while dialling");
+    if (!(error instanceof TimeoutError)) onlyTimeouts = false;
+    failures.push(`${text}: ${causeOf(error)}`);
+  };
+  for (const [index, address] of addresses.entries()) {
+    const after = addresses.length - index - 1;
+    const share = (here: number): Attempt => ({ ms: Math.max(0, (deadline - clock.now()) / (here + after)), signal, clock });
+    let hosts: readonly string[] = [""];
+    if ("host" in address) {
+      try {
+        hosts = await bounded(resolve(address.host, clock), share(1));
+      } catch (error) {
+        failed(address.host, error);
+        continue;
+      }
+    }
+    for (const [at, host] of hosts.entries()) {
+      const text = textOf(address, host);
+      try {
+        return { channel: await connectOne(address, { ...share(hosts.length - at), host, tls: options.tls }), text };
+      } catch (error) {
+        failed(text, error);
+      }
+    }
+    if ("host" in address) forget(address.host);
+  }
+  throw new PipegateError(onlyTimeouts ? "target_timeout" : "target_unavailable", failures.join("; ") || "no address");
+}
+
+interface Attempt {
+  readonly ms: number;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+}
+
+class TimeoutError extends Error {}
+
+/** What went wrong, in few words: the system's code, or a sentence where there is none. */
+function causeOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return typeof code === "string" && !message.includes(code) ? `${message} (${code})` : message;
+}
+
+/** `promise`, or a rejection when time is up or the signal fires. */
+function bounded<Value>(promise: Promise<Value>, { ms, signal, clock }: Attempt): Promise<Value> {
+  return new Promise<Value>((settle, reject) => {
+    const aborted = (): void => reject(signal.reason as Error);
+    if (signal.aborted) return aborted();
+    const timer = clock.after(ms, () => reject(new TimeoutError("the name was not resolved in time")));
+    signal.addEventListener("abort", aborted, { once: true });
+    promise.then(settle, reject).finally(() => {
+      timer.cancel();
       signal.removeEventListener("abort", aborted);
-      socket.off("error", failed);
-      socket.off("close", closed);
-      if (error === undefined) return resolve(socket);
-      socket.on("error", () => {}); // what it still says after it was given up
+    });
+  });
+}
+
+function connectOne(address: DialAddress, how: Attempt & { readonly host: string; readonly tls: DialTls | undefined }): Promise<Channel> {
+  const { signal, tls, ms } = how;
+  return new Promise<Channel>((settle, reject) => {
+    if (signal.aborted) return reject(signal.reason as Error);
+    const socket =
+      "path" in address
+        ? connectNet({ path: address.path, allowHalfOpen: true })
+        : connectNet({ host: how.host, port: address.port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+    let done = false;
+    const finish = (): boolean => {
+      if (done) return false;
+      done = true;
+      timer.cancel();
+      signal.removeEventListener("abort", aborted);
+      return true;
+    };
+    const failed = (error: Error): void => {
+      if (!finish()) return;
       socket.destroy();
       reject(error);
     };
-    const failed = (error: NodeJS.ErrnoException): void =>
-      settle(new PipegateError("target_unavailable", `${text}: ${error.code ?? error.message}`, { cause: error }));
-    const closed = (): void => settle(new PipegateError("target_unavailable", `${text}: closed while connecting`));
-    const aborted = (): void => settle(new PipegateError("cancelled", "given up while dialling"));
-    const timer = setTimeout(() => settle(new PipegateError("target_timeout", `${text}: no answer within ${Math.round(timeoutMs)} ms`)), timeoutMs);
-    signal.addEventListener("abort", aborted);
-    socket.once("error", failed);
-    socket.once("close", closed);
-    socket.once(tls === undefined ? "connect" : "secureConnect", () => settle(undefined));
+    const stands = (channel: () => Channel): void => {
+      if (finish()) settle(channel());
+    };
+    const aborted = (): void => failed(signal.reason as Error);
+    const timer = how.clock.after(ms, () => failed(new TimeoutError(`no answer within ${Math.round(ms)} ms`)));
+    signal.addEventListener("abort", aborted, { once: true });
+    socket.on("error", failed); // stays: an error after the end is no event
+    socket.once("close", () => failed(new Error("closed while connecting")));
+    socket.once("connect", () => {
+      if (tls === undefined) stands(() => socketChannel(socket, { broken: "target_reset" }));
+      else shake(socket, { tls, name: tls.serverName ?? ("host" in address ? address.host : "localhost"), stands, failed });
+    });
   });
 }
 
-function plain(address: DialAddress): Socket {
-  if ("path" in address) return connectNet({ path: address.path, allowHalfOpen: true });
-  return connectNet({ host: address.host, port: address.port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+interface Handshake {
+  readonly tls: DialTls;
+  readonly name: string;
+  readonly stands: (channel: () => Channel) => void;
+  readonly failed: (error: Error) => void;
 }
 
-function secure({ host, port }: { readonly host: string; readonly port: number }, tls: TlsDialOptions): Socket {
-  const serverName = tls.serverName ?? host;
-  return connectTls({
-    host,
-    port,
-    allowHalfOpen: true,
-    minVersion: "TLSv1.2",
-    rejectUnauthorized: true,
-    ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
-    ...(tls.ca.length > 0 ? { ca: [...tls.ca] } : {}),
-    ...(tls.certificate === undefined ? {} : { cert: tls.certificate, key: tls.key }),
+/** TLS over a connected socket; where the runtime cannot stop reading TLS, over a gate. */
+function shake(below: Socket, { tls, name, stands, failed }: Handshake): void {
+  const gate = facts.holdsTlsReads ? undefined : new Gate(below);
+  gate?.on("error", failed);
+  const socket = connectTls({
+    ...tls.options,
+    socket: gate ?? below,
+    host: name,
+    ...(isIP(name) === 0 ? { servername: name } : {}),
   });
+  socket.on("error", failed);
+  socket.once("close", () => failed(new Error("closed in the TLS handshake")));
+  socket.once("secureConnect", () => {
+    if (!socket.authorized) return failed(socket.authorizationError ?? new Error("the back end was not verified"));
+    stands(() =>
+      socketChannel(socket, {
+        broken: "target_reset",
+        cut: () => void below.resetAndDestroy(),
+        ...(gate === undefined ? {} : { hold: () => gate.hold(), release: () => gate.release() }),
+      }),
+    );
+  });
+}
+
+function textOf(address: DialAddress, host: string): string {
+  if ("path" in address) return `unix:${address.path}`;
+  return host.includes(":") ? `[${host}]:${address.port}` : `${host}:${address.port}`;
 }

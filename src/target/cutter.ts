@@ -1,116 +1,168 @@
 /**
- * Cuts what a back end sends into messages, by its framing, without gathering them: parts go on as they come.
- * Promises: bounded by `max` a message; the same messages wherever the chunks are split; a few bytes of state.
+ * Cuts a stream of bytes into messages, by its framing, without gathering them: their parts go on as they come.
+ * Promises: the same messages wherever the chunks were split; a length is judged before a byte of its message is passed on;
+ * a few bytes of state. Leaves to others: what a fault or an end inside a message means.
  */
 import { Buffer } from "node:buffer";
-import type { Break } from "../base/channel.ts";
 import type { Framing } from "./target.ts";
 
-const nothing = Buffer.alloc(0);
+/** Takes a part of a message; `last` ends the message. False: no more for now. */
+export type Take = (part: Uint8Array, last: boolean) => boolean;
 
-export class Cutter {
-  readonly #framing: Framing;
-  readonly #max: number;
-  /** Bytes that the message still has, or -1 while its length is being read. */
-  #left = -1;
-  #length = 0;
-  #prefixBytes = 0;
-  #lineBytes = 0;
-
-  constructor(framing: Framing, max: number) {
-    this.#framing = framing;
-    this.#max = max;
-  }
-
+export interface Cutter {
+  /** Gives the messages in `chunk` from `start` on to `take`. Returns where it stopped: behind the last part taken, or at the end. */
+  cut(chunk: Uint8Array, start: number, take: Take): number;
   /** Whether a message has begun and not ended. */
-  get inside(): boolean {
-    return this.#left >= 0 || this.#prefixBytes > 0 || this.#lineBytes > 0;
+  readonly inside: boolean;
+  /** What is wrong with the stream; nothing more comes out of it then. */
+  readonly fault: string | undefined;
+}
+
+export function createCutter(framing: Framing, maxMessageBytes: number): Cutter {
+  switch (framing) {
+    case "bytes":
+      return new ChunkCutter(maxMessageBytes);
+    case "lines":
+      return new LineCutter(maxMessageBytes);
+    default:
+      return new PrefixCutter(framing, maxMessageBytes);
+  }
+}
+
+const empty = new Uint8Array(0);
+
+function view(chunk: Uint8Array, start: number, end: number): Uint8Array {
+  return start === 0 && end === chunk.length ? chunk : new Uint8Array(chunk.buffer, chunk.byteOffset + start, end - start);
+}
+
+/** `bytes`: whatever came is a message. */
+class ChunkCutter implements Cutter {
+  readonly inside = false;
+  readonly fault = undefined;
+  readonly #max: number;
+
+  constructor(max: number) {
+    this.#max = Math.max(1, max);
   }
 
-  /** Gives the parts of `chunk` to `take`, until that returns false. Returns what is wrong with the stream, if something is. */
-  cut(chunk: Uint8Array, take: (part: Uint8Array, last: boolean) => boolean): Break | undefined {
-    switch (this.#framing) {
-      case "bytes":
-        if (chunk.length > 0) take(chunk, true);
-        return undefined;
-      case "lines":
-        return this.#cutLines(chunk, take);
-      default:
-        return this.#cutPrefixed(chunk, take);
-    }
-  }
-
-  #cutLines(chunk: Uint8Array, take: (part: Uint8Array, last: boolean) => boolean): Break | undefined {
-    let at = 0;
-    while (at < chunk.length) {
-      const found = chunk.indexOf(0x0a, at);
-      const end = found < 0 ? chunk.length : found;
-      this.#lineBytes += end - at;
-      if (this.#lineBytes > this.#max) return tooLarge(this.#max);
-      const part = at === end ? nothing : chunk.subarray(at, end);
-      at = end + 1;
-      if (found < 0) {
-        take(part, false);
-        return undefined;
-      }
-      this.#lineBytes = 0;
-      if (!take(part, true)) return undefined;
-    }
-    return undefined;
-  }
-
-  #cutPrefixed(chunk: Uint8Array, take: (part: Uint8Array, last: boolean) => boolean): Break | undefined {
-    let at = 0;
-    const end = chunk.length;
-    while (at < end) {
-      if (this.#left < 0) {
-        at = this.#readPrefix(chunk, at);
-        if (this.#length > this.#max) return tooLarge(this.#max);
-        if (this.#left > 0) continue;
-        if (this.#left < 0) return undefined; // the chunk ended inside the prefix
-        this.#left = -1;
-        if (!take(nothing, true)) return undefined;
-        continue;
-      }
-      const size = Math.min(this.#left, end - at);
-      this.#left -= size;
-      const last = this.#left === 0;
-      if (last) this.#left = -1;
-      const part = size === end ? chunk : chunk.subarray(at, at + size);
-      at += size;
-      if (!take(part, last)) return undefined;
-    }
-    return undefined;
-  }
-
-  /** Reads on in the length; sets `#left` when it is whole. Returns the position behind what it read. */
-  #readPrefix(chunk: Uint8Array, start: number): number {
+  cut(chunk: Uint8Array, start: number, take: Take): number {
     let at = start;
-    const fixed = this.#framing === "u32" ? 4 : this.#framing === "u16" ? 2 : 0;
     while (at < chunk.length) {
-      const byte = chunk[at++] as number;
-      const count = this.#prefixBytes++;
-      let whole: boolean;
-      if (fixed > 0) {
-        this.#length = this.#length * 256 + byte;
-        whole = this.#prefixBytes === fixed;
-      } else {
-        this.#length += (byte & 0x7f) * 2 ** (7 * count);
-        whole = byte < 0x80;
-        if (!whole && this.#prefixBytes === 5) this.#length = Infinity; // longer than any length we take
-      }
-      if (whole || this.#length > this.#max) {
-        if (whole && this.#length <= this.#max) {
-          this.#left = this.#length;
-          this.#length = this.#prefixBytes = 0;
-        }
-        return at;
-      }
+      const end = Math.min(chunk.length, at + this.#max);
+      const part = view(chunk, at, end);
+      at = end;
+      if (!take(part, true)) break;
     }
     return at;
   }
 }
 
-function tooLarge(max: number): Break {
-  return { reason: "message_too_large", detail: `the back end sent a message of more than ${max} bytes` };
+/** `lines`: a message ends at each `\n`. */
+class LineCutter implements Cutter {
+  fault: string | undefined;
+  readonly #max: number;
+  #length = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get inside(): boolean {
+    return this.#length > 0;
+  }
+
+  cut(chunk: Uint8Array, start: number, take: Take): number {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length); // its indexOf is the quick one
+    let at = start;
+    while (at < bytes.length && this.fault === undefined) {
+      const found = bytes.indexOf(0x0a, at);
+      const end = found < 0 ? bytes.length : found;
+      this.#length += end - at;
+      if (this.#length > this.#max) {
+        this.fault = `a line of more than ${this.#max} bytes`;
+        break;
+      }
+      const part = at === end ? empty : view(chunk, at, end);
+      if (found < 0) {
+        take(part, false);
+        return end;
+      }
+      at = end + 1;
+      this.#length = 0;
+      if (!take(part, true)) break;
+    }
+    return at;
+  }
+}
+
+const VARINT_BYTES = 5;
+
+/** `u32`, `u16`, `varint`: the length stands before the message. */
+class PrefixCutter implements Cutter {
+  fault: string | undefined;
+  readonly #framing: "u32" | "u16" | "varint";
+  readonly #max: number;
+  /** Bytes that the message still has; -1 while its length is read. */
+  #left = -1;
+  /** What was read of a length. */
+  #length = 0;
+  #lengthBytes = 0;
+
+  constructor(framing: "u32" | "u16" | "varint", max: number) {
+    this.#framing = framing;
+    this.#max = max;
+  }
+
+  get inside(): boolean {
+    return this.#left >= 0 || this.#lengthBytes > 0;
+  }
+
+  cut(chunk: Uint8Array, start: number, take: Take): number {
+    const size = chunk.length;
+    let at = start;
+    while (at < size && this.fault === undefined) {
+      if (this.#left < 0) {
+        at = this.#readLength(chunk, at);
+        if (this.#left < 0 || (this.#left > 0 && at === size)) return at;
+      }
+      const end = Math.min(size, at + this.#left);
+      const part = at === end ? empty : view(chunk, at, end);
+      const last = end - at === this.#left;
+      this.#left = last ? -1 : this.#left - (end - at);
+      at = end;
+      if (!take(part, last)) return at;
+    }
+    return at;
+  }
+
+  /** Reads on in a length; sets `#left` when it is whole. Returns the position behind what it read. */
+  #readLength(chunk: Uint8Array, start: number): number {
+    const { length: size } = chunk;
+    let at = start;
+    let whole = false;
+    if (this.#framing === "varint") {
+      while (at < size && !whole && this.fault === undefined) {
+        const byte = chunk[at++] as number;
+        this.#length += (byte & 0x7f) * 2 ** (7 * this.#lengthBytes++);
+        whole = byte < 0x80;
+        if (this.#length > this.#max || (!whole && this.#lengthBytes === VARINT_BYTES)) this.#tooLarge();
+      }
+    } else {
+      const bytes = this.#framing === "u32" ? 4 : 2;
+      while (at < size && this.#lengthBytes < bytes) {
+        this.#length = this.#length * 256 + (chunk[at++] as number);
+        this.#lengthBytes++;
+      }
+      whole = this.#lengthBytes === bytes;
+      if (whole && this.#length > this.#max) this.#tooLarge();
+    }
+    if (!whole || this.fault !== undefined) return at;
+    this.#left = this.#length;
+    this.#length = this.#lengthBytes = 0;
+    return at;
+  }
+
+  #tooLarge(): void {
+    this.fault = `a message of more than ${this.#max} bytes`;
+  }
 }

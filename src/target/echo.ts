@@ -1,89 +1,117 @@
-/** The built-in `echo` target: gives back what it takes, bytes or messages, within the process. Promises: the Channel contract; at most 64 KiB wait. */
+/**
+ * The built-in `echo` target: gives back what it takes, bytes or messages, within the process.
+ * Promises: the rules of base/channel.ts; a chunk goes straight through while the reader reads, and about 64 KiB wait while it does not.
+ */
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 
-const HIGH_WATER = 64 << 10;
+const HIGH_BYTES = 64 << 10;
+/** What a waiting chunk costs beside its bytes. */
+const CHUNK_BYTES = 64;
+/** Chunks up to this size are copied before they wait, or they would pin the larger buffer that they lie in. */
+const SMALL_BYTES = 4 << 10;
+
+interface Waiting {
+  readonly chunk: Uint8Array;
+  readonly last: boolean;
+}
 
 class Echo implements Channel {
   readonly messages: boolean;
   #events: ChannelEvents | undefined;
   #paused = false;
-  #queue: { readonly chunk: Uint8Array; readonly last: boolean }[] = [];
+  #waiting: Waiting[] = [];
   #bytes = 0;
-  #wantsDrained = false;
+  /** `write` returned false and `drained` is owed. */
+  #isFull = false;
   #ending = false;
   #delivering = false;
-  #closed = false;
+  #isOver = false;
+  #broken: Break | undefined;
 
   constructor(messages: boolean) {
     this.messages = messages;
   }
+
   attach(events: ChannelEvents): void {
     this.#events = events;
+    if (this.#isOver) queueMicrotask(() => events.closed(this.#broken));
+    else if (this.#waiting.length > 0 || this.#ending) queueMicrotask(() => this.#deliver());
   }
+
   write(chunk: Uint8Array, last: boolean): boolean {
-    if (this.#ending || this.#closed) return true;
-    if (!this.#paused && !this.#delivering && this.#queue.length === 0) {
+    if (this.#ending || this.#isOver) return true;
+    const ends = this.messages && last;
+    const { length } = chunk;
+    if (length === 0 && !ends) return !this.#isFull;
+    if (this.#events !== undefined && !this.#paused && !this.#delivering && this.#waiting.length === 0) {
       this.#delivering = true;
-      this.#events?.data(chunk, last);
+      this.#events.data(chunk, ends);
       this.#delivering = false;
-      if (this.#queue.length > 0) this.#deliver();
-      return !this.#full();
+      if (this.#waiting.length > 0 || this.#ending) this.#deliver();
+    } else {
+      this.#waiting.push({ chunk: length <= SMALL_BYTES ? new Uint8Array(chunk) : chunk, last: ends });
+      this.#bytes += length + CHUNK_BYTES;
     }
-    this.#queue.push({ chunk, last });
-    this.#bytes += chunk.length + 64;
-    return !this.#full();
+    if (this.#isOver || this.#ending) return true;
+    this.#isFull = this.#paused || this.#bytes >= HIGH_BYTES;
+    return !this.#isFull;
   }
+
   closeWrite(): void {
-    if (this.#ending || this.#closed) return;
+    if (this.#ending || this.#isOver) return;
     this.#ending = true;
     this.#deliver();
   }
+
   reset(broken: Break): void {
     this.#close(broken);
   }
+
   pause(): void {
     this.#paused = true;
   }
+
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    this.#deliver();
+    if (this.#waiting.length > 0 || this.#isFull || this.#ending) queueMicrotask(() => this.#deliver());
   }
 
-  /** Whether the writer is to wait: for the reader, or for what is queued. */
-  #full(): boolean {
-    this.#wantsDrained = this.#paused || this.#bytes >= HIGH_WATER;
-    return this.#wantsDrained;
-  }
+  /** What waits, then room for more, then the end. */
   #deliver(): void {
-    if (this.#delivering) return;
+    const events = this.#events;
+    if (events === undefined || this.#delivering) return;
     this.#delivering = true;
-    let taken = 0;
-    while (!this.#paused && !this.#closed && taken < this.#queue.length) {
-      const { chunk, last } = this.#queue[taken++]!;
-      this.#bytes -= chunk.length + 64;
-      this.#events?.data(chunk, last);
+    let given = 0;
+    while (!this.#paused && !this.#isOver && given < this.#waiting.length) {
+      const { chunk, last } = this.#waiting[given++] as Waiting;
+      this.#bytes -= chunk.length + CHUNK_BYTES;
+      events.data(chunk, last);
     }
-    if (taken > 0) this.#queue = this.#queue.slice(taken);
+    this.#waiting.splice(0, given);
     this.#delivering = false;
-    if (this.#closed || this.#paused || this.#queue.length > 0) return;
-    if (this.#wantsDrained) {
-      this.#wantsDrained = false;
-      this.#events?.drained();
-    }
-    if (this.#ending && !this.#closed && !this.#paused && this.#queue.length === 0) {
-      this.#events?.end();
+    if (this.#isOver || this.#paused || this.#waiting.length > 0) return;
+    if (this.#ending) {
       this.#close(undefined);
+      events.end();
+    } else if (this.#isFull) {
+      this.#isFull = false;
+      events.drained();
     }
   }
+
   #close(broken: Break | undefined): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#queue = [];
-    setImmediate(() => this.#events?.closed(broken));
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#broken = broken;
+    this.#waiting = [];
+    this.#bytes = 0;
+    const events = this.#events;
+    if (events !== undefined) queueMicrotask(() => events.closed(broken));
   }
 }
 
-export function echoChannel(messages: boolean): Channel {
+/** Both directions are one: it ends when the writer ends it. */
+export function echoChannel({ messages }: { readonly messages: boolean }): Channel {
   return new Echo(messages);
 }

@@ -1,48 +1,72 @@
 /**
- * Messages on a byte-stream back end: a Channel of messages over a Channel of bytes, by the target's framing.
- * Promises: boundaries are kept both ways (but for `bytes`, which gives them up); a message cut by the back end's end is a break,
- * never an end; at most `maxMessageBytes` of one outgoing message are gathered, and nothing of an incoming one.
- * Leaves to others: the socket, the client's limits.
+ * Messages on a byte-stream back end: a channel of messages over a channel of bytes, by the target's framing.
+ * Promises: boundaries are kept both ways (but for `bytes`, which gives them up); a message that the back end cuts off is a break, never
+ * an end; at most `maxMessageBytes` of an outgoing message are gathered, and nothing of an incoming one but the chunk that it lies in.
+ * Leaves to others: the socket, the client's limits, joining what one turn brings into one write (runtime/socket-channel.ts).
  */
-import { Buffer } from "node:buffer";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
-import { Cutter } from "./cutter.ts";
+import { createCutter, type Cutter } from "./cutter.ts";
+import { Gathering } from "./gathering.ts";
+import { Outgoing } from "./outgoing.ts";
 import type { Framing } from "./target.ts";
 
-/** Messages up to this size are copied, prefix and all, into a slab that goes out as one write; larger ones go by reference. */
-const COPY_UP_TO = 8 << 10;
-const SLAB = 64 << 10;
-
-/** Channels whose slab waits to be written at the end of this turn. */
-let dirty: FramedChannel[] = [];
-function flushAll(): void {
-  const channels = dirty;
-  dirty = [];
-  for (const channel of channels) channel.flush();
+export interface FrameOptions {
+  readonly maxMessageBytes: number;
 }
-const slabs: Buffer[] = [];
 
-class FramedChannel implements Channel {
+export interface FramedChannel extends Channel {
+  /** Bytes of an outgoing message that are held until it is whole. */
+  readonly pending: number;
+}
+
+/** `channel` (bytes, not attached) as a channel of messages. */
+export function frameChannel(channel: Channel, framing: Framing, { maxMessageBytes }: FrameOptions): FramedChannel {
+  return new Framed(channel, framing, maxMessageBytes);
+}
+
+const NEWLINE = 0x0a;
+const MAX_U16 = 0xffff;
+
+class Framed implements FramedChannel {
   readonly messages = true;
   readonly #channel: Channel;
   readonly #framing: Framing;
   readonly #max: number;
-  readonly #cutter: Cutter;
   #events: ChannelEvents | undefined;
-  #slab: Buffer | undefined;
-  #filled = 0;
-  #isDirty = false;
-  #gathered: Uint8Array[] = [];
-  #gatheredBytes = 0;
-  #full = false;
+
+  // To the back end.
+  readonly #out: Outgoing;
+  readonly #gathering = new Gathering();
+  /** Bytes of the message under way. */
+  #length = 0;
+  #inside = false;
+  #finished = false;
+  /** `write` returned false and `drained` is owed. */
+  #owesDrained = false;
+
+  // From the back end.
+  readonly #cutter: Cutter;
+  #paused = false;
+  /** What of a chunk was not delivered before a pause. */
+  #rest: Uint8Array | undefined;
+  #ended = false;
+  #endGiven = false;
+  #cutting = false;
+
   #broken: Break | undefined;
   #closed = false;
+  #closedGiven = false;
 
-  constructor(channel: Channel, { framing, maxMessageBytes }: { readonly framing: Framing; readonly maxMessageBytes: number }) {
+  constructor(channel: Channel, framing: Framing, max: number) {
     this.#channel = channel;
     this.#framing = framing;
-    this.#max = maxMessageBytes;
-    this.#cutter = new Cutter(framing, maxMessageBytes);
+    this.#max = framing === "u16" ? Math.min(max, MAX_U16) : max;
+    this.#cutter = createCutter(framing, max);
+    this.#out = new Outgoing(channel);
+  }
+
+  get pending(): number {
+    return this.#gathering.bytes;
   }
 
   attach(events: ChannelEvents): void {
@@ -50,171 +74,162 @@ class FramedChannel implements Channel {
     this.#channel.attach({
       data: (chunk) => this.#onData(chunk),
       end: () => this.#onEnd(),
-      drained: () => {
-        this.#full = false;
-        events.drained();
-      },
-      closed: (broken) => {
-        this.#closed = true;
-        events.closed(this.#broken ?? broken);
-      },
+      drained: () => this.#onDrained(),
+      closed: (broken) => this.#onClosed(broken),
     });
-  }
-
-  write(chunk: Uint8Array, last: boolean): boolean {
-    if (this.#broken !== undefined || this.#closed) return true;
-    switch (this.#framing) {
-      case "bytes":
-        this.#put(chunk);
-        break;
-      case "lines":
-        this.#writeLine(chunk, last);
-        break;
-      default:
-        this.#writePrefixed(chunk, last);
-    }
-    return !this.#full;
-  }
-
-  closeWrite(): void {
-    this.flush();
-    this.#channel.closeWrite();
-  }
-  reset(broken: Break): void {
-    this.#broken ??= broken;
-    this.#drop();
-    this.#channel.reset(broken);
-  }
-  pause(): void {
-    this.#channel.pause();
-  }
-  resume(): void {
-    this.#channel.resume();
   }
 
   // ---- to the back end
 
-  #writePrefixed(chunk: Uint8Array, last: boolean): void {
-    if (this.#gatheredBytes + chunk.length > this.#max) return this.#break({ reason: "message_too_large", detail: `over ${this.#max} bytes` });
+  write(chunk: Uint8Array, last: boolean): boolean {
+    if (this.#broken !== undefined || this.#closed || this.#finished) return true;
+    if (chunk.length > this.#max - this.#length) {
+      this.#break({ reason: "message_too_large", detail: `a message of more than ${this.#max} bytes` });
+      return true;
+    }
+    this.#length += chunk.length;
+    this.#inside = !last;
+    switch (this.#framing) {
+      case "bytes":
+        this.#out.put(chunk);
+        break;
+      case "lines":
+        if (!this.#putLine(chunk, last)) return true;
+        break;
+      default:
+        this.#putPrefixed(chunk, last);
+    }
+    if (last) this.#length = 0;
+    if (this.#out.full) this.#owesDrained = true;
+    return !this.#owesDrained;
+  }
+
+  #putPrefixed(chunk: Uint8Array, last: boolean): void {
     if (!last) {
-      this.#gathered.push(chunk);
-      this.#gatheredBytes += chunk.length;
+      this.#gathering.add(chunk);
       return;
     }
-    const length = this.#gatheredBytes + chunk.length;
-    if (this.#framing === "u16" && length > 0xffff) return this.#break({ reason: "message_too_large", detail: "over 65,535 bytes, the most that u16 can say" });
-    this.#prefix(length);
-    if (this.#gathered.length > 0) {
-      for (const part of this.#gathered) this.#put(part);
-      this.#gathered = [];
-      this.#gatheredBytes = 0;
+    this.#out.putLength(this.#length, this.#framing as "u32" | "u16" | "varint");
+    if (this.#gathering.bytes > 0) for (const part of this.#gathering.take()) this.#out.put(part);
+    this.#out.put(chunk);
+  }
+
+  /** Lines need no gathering: their end is not known before it comes. */
+  #putLine(chunk: Uint8Array, last: boolean): boolean {
+    if (chunk.length > 0 && chunk.includes(NEWLINE)) {
+      this.#break({ reason: "protocol_error", detail: "a message for a target of lines holds a line break" });
+      return false;
     }
-    this.#put(chunk);
+    this.#out.put(chunk);
+    if (last) this.#out.putByte(NEWLINE);
+    return true;
   }
 
-  #prefix(length: number): void {
-    const slab = this.#room(5);
-    let at = this.#filled;
-    if (this.#framing === "u32") {
-      slab[at++] = length >>> 24;
-      slab[at++] = length >>> 16;
-      slab[at++] = length >>> 8;
-      slab[at++] = length;
-    } else if (this.#framing === "u16") {
-      slab[at++] = length >>> 8;
-      slab[at++] = length;
-    } else {
-      for (; length > 0x7f; length >>>= 7) slab[at++] = (length & 0x7f) | 0x80;
-      slab[at++] = length;
-    }
-    this.#filled = at;
-    this.#touch();
+  closeWrite(): void {
+    if (this.#finished || this.#broken !== undefined || this.#closed) return;
+    if (this.#inside) return this.#break({ reason: "protocol_error", detail: "ended inside a message" });
+    this.#finished = true;
+    this.#out.flush();
+    this.#channel.closeWrite();
   }
 
-  #writeLine(chunk: Uint8Array, last: boolean): void {
-    if (chunk.includes(0x0a)) return this.#break({ reason: "protocol_error", detail: "a message for this target must not contain a line break" });
-    this.#put(chunk);
-    if (!last) return;
-    this.#room(1)[this.#filled++] = 0x0a;
-    this.#touch();
-  }
-
-  #put(chunk: Uint8Array): void {
-    const size = chunk.length;
-    if (size > COPY_UP_TO) {
-      this.#write();
-      this.#pass(chunk);
-    } else if (size > 0) {
-      this.#room(size).set(chunk, this.#filled);
-      this.#filled += size;
-      this.#touch();
-    }
-  }
-
-  /** The slab, with room for `size` more bytes. */
-  #room(size: number): Buffer {
-    if (this.#slab !== undefined && this.#filled + size > SLAB) this.#write();
-    return (this.#slab ??= slabs.pop() ?? Buffer.allocUnsafeSlow(SLAB));
-  }
-
-  #touch(): void {
-    if (this.#isDirty) return;
-    this.#isDirty = true;
-    if (dirty.push(this) === 1) setImmediate(flushAll);
-  }
-
-  /** Hands over what is filled: a copy of its size, so that the slab can be lent again at once. */
-  #write(): void {
-    const slab = this.#slab;
-    if (slab === undefined) return;
-    this.#slab = undefined;
-    const size = this.#filled;
-    this.#filled = 0;
-    if (size > SLAB / 2) this.#pass(slab.subarray(0, size));
-    else {
-      if (size > 0) this.#pass(Buffer.from(slab.subarray(0, size)));
-      if (slabs.length < 16) slabs.push(slab);
-    }
-  }
-
-  #pass(chunk: Uint8Array): void {
-    if (!this.#channel.write(chunk, false)) this.#full = true;
-  }
-
-  flush(): void {
-    this.#isDirty = false;
-    if (this.#broken === undefined) this.#write();
+  #onDrained(): void {
+    this.#out.full = false;
+    if (!this.#owesDrained || this.#broken !== undefined) return;
+    this.#owesDrained = false;
+    this.#events?.drained();
   }
 
   // ---- from the back end
 
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#channel.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#rest === undefined) this.#channel.resume();
+    else queueMicrotask(() => this.#goOn());
+  }
+
   #onData(chunk: Uint8Array): void {
+    if (this.#broken === undefined) this.#cut(chunk);
+  }
+
+  #cut(chunk: Uint8Array): void {
+    this.#cutting = true;
+    const at = this.#cutter.cut(chunk, 0, this.#take);
+    this.#cutting = false;
+    const { fault } = this.#cutter;
     if (this.#broken !== undefined) return;
-    const fault = this.#cutter.cut(chunk, (part, last) => {
-      this.#events?.data(part, last);
-      return this.#broken === undefined;
-    });
-    if (fault !== undefined) this.#break(fault);
+    if (fault !== undefined) this.#break({ reason: "message_too_large", detail: `the back end sent ${fault}` });
+    else if (at < chunk.length) this.#rest = chunk.subarray(at);
+  }
+
+  readonly #take = (part: Uint8Array, last: boolean): boolean => {
+    this.#events?.data(part, last);
+    return !this.#paused && this.#broken === undefined;
+  };
+
+  /** The rest of a chunk, then what came after it. */
+  #goOn(): void {
+    const rest = this.#rest;
+    if (rest === undefined || this.#paused || this.#cutting || this.#broken !== undefined) return;
+    this.#rest = undefined;
+    this.#cut(rest);
+    if (this.#rest !== undefined || this.#broken !== undefined) return;
+    if (this.#ended) this.#end();
+    else if (!this.#paused) this.#channel.resume();
+    if (this.#closed) this.#close();
   }
 
   #onEnd(): void {
-    if (this.#broken !== undefined) return;
-    if (this.#cutter.inside) this.#break({ reason: "target_reset", detail: "the back end ended inside a message" });
-    else this.#events?.end();
+    this.#ended = true;
+    if (this.#rest === undefined && this.#broken === undefined) this.#end();
+  }
+
+  #end(): void {
+    if (this.#cutter.inside) return this.#break({ reason: "target_reset", detail: "the back end ended inside a message" });
+    this.#endGiven = true;
+    this.#events?.end();
+  }
+
+  // ---- the end of both
+
+  reset(broken: Break): void {
+    if (this.#broken === undefined && !this.#closed) this.#break(broken);
+    else if (this.#closed) this.#close(broken);
   }
 
   #break(broken: Break): void {
-    this.reset(broken);
+    this.#broken = broken;
+    this.#drop();
+    if (this.#closed) this.#close();
+    else this.#channel.reset(broken);
+  }
+
+  #onClosed(broken: Break | undefined): void {
+    this.#closed = true;
+    this.#broken ??= broken;
+    if (this.#broken !== undefined) this.#drop();
+    this.#close();
+  }
+
+  /** Tells that it is closed, once, after all that came before; `broken` does not wait for that. */
+  #close(broken?: Break): void {
+    this.#broken ??= broken;
+    if (this.#closedGiven || (this.#broken === undefined && !this.#endGiven)) return;
+    this.#closedGiven = true;
+    this.#drop();
+    queueMicrotask(() => this.#events?.closed(this.#broken));
   }
 
   #drop(): void {
-    this.#gathered = [];
-    this.#gatheredBytes = this.#filled = 0;
-    this.#slab = undefined;
+    this.#rest = undefined;
+    this.#out.drop();
+    this.#gathering.drop();
   }
-}
-
-/** `channel` (bytes) as a channel of messages. */
-export function frameChannel(channel: Channel, options: { readonly framing: Framing; readonly maxMessageBytes: number }): Channel {
-  return new FramedChannel(channel, options);
 }

@@ -1,28 +1,27 @@
 /** Makes a target of its options. Promises: what cannot be kept on this runtime is refused here, before anything is served. */
-import { dial, type Dialled, type DialOptions, dialTls } from "../runtime/dial.ts";
+import { dial, dialTls, type DialAddress, type DialTls } from "../runtime/dial.ts";
 import { echoChannel } from "./echo.ts";
 import { frameChannel } from "./framing.ts";
-import type { Opened, OpenRequest, Target, TargetOptions } from "./target.ts";
+import type { Opened, Target, TargetOptions } from "./target.ts";
 
-/** Throws a PipegateError (config) for a target that this runtime cannot serve. */
+type StreamOptions = Exclude<TargetOptions, { readonly kind: "builtin" }>;
+
+/** Throws a PipegateError (config) for options that cannot be served. */
 export function createTarget(name: string, options: TargetOptions): Target {
-  if (options.kind === "builtin") return { name, open: (request) => Promise.resolve({ channel: echoChannel(request.messages), backEnd: "echo" }) };
-  return { name, open: (request) => openStream(options, request) };
-}
-
-async function openStream(options: Exclude<TargetOptions, { readonly kind: "builtin" }>, request: OpenRequest): Promise<Opened> {
-  const { channel: bytes, text } = await dialFor(options, { timeoutMs: options.dialTimeoutMs, signal: request.signal });
-  const channel = request.messages ? frameChannel(bytes, { framing: options.framing, maxMessageBytes: request.maxMessageBytes }) : bytes;
-  return { channel, backEnd: text };
-}
-
-function dialFor(options: Exclude<TargetOptions, { readonly kind: "builtin" }>, how: DialOptions): Promise<Dialled> {
-  switch (options.kind) {
-    case "tcp":
-      return dial(options.addresses, how);
-    case "unix":
-      return dial([{ path: options.path }], how);
-    case "tls":
-      return dial(options.addresses, { ...how, tls: dialTls(options) });
+  if (options.kind === "builtin") {
+    return { name, open: (request) => Promise.resolve<Opened>({ channel: echoChannel(request), backEnd: "echo" }) };
   }
+  return streamTarget(name, options);
+}
+
+function streamTarget(name: string, options: StreamOptions): Target {
+  const addresses: readonly DialAddress[] = options.kind === "unix" ? [{ path: options.path }] : options.addresses;
+  const tls: DialTls | undefined = options.kind === "tls" ? dialTls(options) : undefined;
+  return {
+    name,
+    async open({ messages, maxMessageBytes, signal }) {
+      const { channel, text } = await dial(addresses, { timeoutMs: options.dialTimeoutMs, signal, ...(tls === undefined ? {} : { tls }) });
+      return { channel: messages ? frameChannel(channel, options.framing, { maxMessageBytes }) : channel, backEnd: text };
+    },
+  };
 }
