@@ -34,6 +34,10 @@ export interface LogWriter extends Logger {
 
 export const logDefaults = { maxBufferedBytes: 4 << 20 } as const;
 
+/** Lines to stderr leave together after this time, or when there are so many. */
+const BATCH_MS = 20;
+const BATCH_CHARACTERS = 16 << 10;
+
 export function createLogWriter(options: LogWriterOptions): LogWriter {
   const terminal = process.stderr.isTTY === true;
   const destination = options.destination ?? openStderr();
@@ -109,7 +113,16 @@ function openStderr(): LogDestination {
   const stream = pino.destination({ fd: 2, sync: false, maxLength: logDefaults.maxBufferedBytes });
   let dropped = 0;
   let broken = false;
-  stream.on("drop", () => dropped++);
+  let batch = "";
+  let timer: NodeJS.Timeout | undefined;
+  const push = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    const lines = batch;
+    batch = "";
+    if (lines !== "" && !broken) stream.write(lines);
+  };
+  stream.on("drop", (lines: string) => (dropped += lines.split("\n").length - 1));
   stream.on("error", () => {
     broken = true; // the reader is gone: nobody is left to be told
   });
@@ -121,9 +134,13 @@ function openStderr(): LogDestination {
   });
   return {
     write(line) {
-      if (!broken) stream.write(line);
+      // A write costs more than the connection that it tells of, so the lines of a moment share one.
+      batch += line;
+      if (batch.length >= BATCH_CHARACTERS) push();
+      else timer ??= setTimeout(push, BATCH_MS);
     },
     flush() {
+      push();
       if (broken) return;
       try {
         stream.flushSync();

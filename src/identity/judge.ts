@@ -32,6 +32,8 @@ export interface JudgeOptions {
   readonly verifiedByRuntime: boolean;
 }
 
+/** Leaves that were proven under a trust are remembered by their bytes: what they say and who issued them does not change. */
+const MAX_PROVEN = 10_000;
 const MAX_CHAIN = 10;
 const MAX_PATH = 6;
 const MAX_SIGNATURE_CHECKS = 16;
@@ -57,7 +59,13 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
   if (first === undefined || first.length === 0) return { ok: false, reason: "no_certificate", detail: "no certificate was presented" };
   const fingerprint = fingerprintOf(first);
   try {
-    return { ok: true, identity: judgeChain(chain, trust, options) };
+    let proven = remembered(trust).get(fingerprint);
+    if (proven === undefined) {
+      proven = prove(chain, trust, options);
+      remember(trust, proven);
+    }
+    judgeNow(proven.path, trust, options.now);
+    return { ok: true, identity: proven.identity };
   } catch (error) {
     if (error instanceof Refusal) return { ok: false, reason: error.reason, detail: printable(error.message), fingerprint };
     const detail = error instanceof DerFault ? `a certificate that cannot be read: ${error.message}` : `a certificate that cannot be judged: ${String(error)}`;
@@ -67,7 +75,29 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
   }
 }
 
-function judgeChain(chain: readonly Uint8Array[], trust: Trust, options: JudgeOptions): Identity {
+/** What holds of a leaf for as long as the trust does; times and revocation are judged each time. */
+interface Proven {
+  readonly identity: Identity;
+  /** From the leaf to the CA. */
+  readonly path: readonly Certificate[];
+}
+
+const memory = new WeakMap<Trust, Map<string, Proven>>();
+
+function remembered(trust: Trust): Map<string, Proven> {
+  let map = memory.get(trust);
+  if (map === undefined) memory.set(trust, (map = new Map()));
+  return map;
+}
+
+function remember(trust: Trust, proven: Proven): void {
+  const map = remembered(trust);
+  if (map.size >= MAX_PROVEN) map.delete(map.keys().next().value as string); // the oldest
+  // A path that ends without a CA was proven by OpenSSL in that one handshake: it is not ours to keep.
+  if (proven.path.length > 1) map.set(proven.identity.fingerprint, proven);
+}
+
+function prove(chain: readonly Uint8Array[], trust: Trust, options: JudgeOptions): Proven {
   if (chain.length > MAX_CHAIN) throw new Refusal("unknown_issuer", `a chain of ${chain.length} certificates`);
   for (const der of chain) if (der.length > MAX_CERTIFICATE) throw new Refusal("unknown_issuer", `a certificate of ${der.length} bytes`);
   const [leaf, ...others] = chain.map(link) as [Link, ...Link[]];
@@ -75,10 +105,13 @@ function judgeChain(chain: readonly Uint8Array[], trust: Trust, options: JudgeOp
   const named = identityOf(leaf.certificate, leaf.certificate.notAfter);
   if (typeof named === "string") throw new Refusal("bad_san", named);
   judgeValidity(leaf.certificate, { now: options.now, whose: "the certificate" });
-  const path = findPath(leaf, { others, trust, options });
-  for (const { certificate } of path.slice(1)) judgeValidity(certificate, { now: options.now, whose: "a CA of its chain" });
-  for (const { certificate } of path) judgeRevocation(certificate, trust, options.now);
-  return { ...named, notAfter: Math.min(...path.map(({ certificate }) => certificate.notAfter)) };
+  const path = findPath(leaf, { others, trust, options }).map(({ certificate }) => certificate);
+  return { identity: { ...named, notAfter: Math.min(...path.map(({ notAfter }) => notAfter)) }, path };
+}
+
+function judgeNow(path: readonly Certificate[], trust: Trust, now: number): void {
+  for (const [index, certificate] of path.entries()) judgeValidity(certificate, { now, whose: index === 0 ? "the certificate" : "a CA of its chain" });
+  for (const certificate of path) judgeRevocation(certificate, trust, now);
 }
 
 function link(der: Uint8Array): Link {
