@@ -1,0 +1,157 @@
+/**
+ * Small back ends for tests, over TCP, a unix socket or TLS: `await startBackEnd(echo)`. Each behaviour is told one accepted socket.
+ * Promises: errors of a socket are swallowed (a test looks at the gateway's side); `close` cuts what is still open.
+ */
+import { Buffer } from "node:buffer";
+import { mkdtemp, rm } from "node:fs/promises";
+import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+
+export type Behaviour = (socket: Socket, backEnd: BackEnd) => void;
+
+export interface BackEnd {
+  readonly host: string;
+  readonly port: number;
+  /** Of the unix socket; empty for TCP. */
+  readonly path: string;
+  /** Connections that were accepted so far, and bytes that were read by behaviours which count. */
+  connections: number;
+  received: number;
+  /** The accepted sockets that are open. */
+  readonly sockets: ReadonlySet<Socket>;
+  close(): Promise<void>;
+}
+
+export interface BackEndOptions {
+  /** Default: TCP on 127.0.0.1. */
+  readonly unix?: boolean;
+  /** TLS over TCP, with these options of node:tls. */
+  readonly tls?: TlsOptions;
+}
+
+export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions = {}): Promise<BackEnd> {
+  const sockets = new Set<Socket>();
+  const accept = (socket: Socket): void => {
+    socket.on("error", () => socket.destroy());
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    backEnd.connections++;
+    behaviour(socket, backEnd);
+  };
+  const server: Server =
+    options.tls === undefined
+      ? createNetServer({ allowHalfOpen: true, noDelay: true }, accept)
+      : createTlsServer({ ...options.tls, allowHalfOpen: true } as TlsOptions, accept);
+  const below = new Set<Socket>(); // under TLS, sockets that did not finish their handshake
+  server.on("connection", (socket: Socket) => {
+    below.add(socket);
+    socket.on("error", () => {});
+    socket.on("close", () => below.delete(socket));
+  });
+  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy());
+  const folder = options.unix ? await mkdtemp(join(tmpdir(), "pipegate-back-end-")) : "";
+  const path = folder && join(folder, "s");
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    if (path) server.listen(path, resolve);
+    else server.listen(0, "127.0.0.1", resolve);
+  });
+  const port = path ? 0 : (server.address() as AddressInfo).port;
+  const backEnd: BackEnd = {
+    host: "127.0.0.1",
+    port,
+    path,
+    connections: 0,
+    received: 0,
+    sockets,
+    async close() {
+      for (const socket of [...sockets, ...below]) socket.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      if (folder) await rm(folder, { recursive: true, force: true });
+    },
+  };
+  return backEnd;
+}
+
+/** Sends back what comes, and ends after its client did. */
+export const echo: Behaviour = (socket) => {
+  socket.on("data", (chunk) => {
+    if (!socket.write(chunk)) socket.pause();
+  });
+  socket.on("drain", () => socket.resume());
+  socket.on("end", () => socket.end());
+};
+
+/** Reads and counts, answers nothing, ends after its client did. */
+export const sink: Behaviour = (socket, backEnd) => {
+  socket.on("data", (chunk) => (backEnd.received += chunk.length));
+  socket.on("end", () => socket.end());
+};
+
+/** Accepts and does nothing: neither reads nor writes. */
+export const silent: Behaviour = (socket) => void socket.pause();
+
+/** Byte `at` of what `source` and `answering` send. */
+export function sourceByte(at: number): number {
+  return (at * 31 + (at >>> 8)) & 0xff;
+}
+
+export function sourceBytes(length: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, at) => sourceByte(at));
+}
+
+/** Sends so many bytes and closes, without waiting for the client. */
+export function source(length: number): Behaviour {
+  return (socket) => {
+    socket.resume();
+    socket.end(sourceBytes(length));
+  };
+}
+
+/** Reads to the client's end, then answers with so many bytes and ends. */
+export function answering(length: number): Behaviour {
+  return (socket, backEnd) => {
+    socket.on("data", (chunk) => (backEnd.received += chunk.length));
+    socket.on("end", () => socket.end(sourceBytes(length)));
+  };
+}
+
+/** Ends its own direction at once and goes on reading and counting. */
+export const halfClosing: Behaviour = (socket, backEnd) => {
+  socket.on("data", (chunk) => (backEnd.received += chunk.length));
+  socket.end();
+};
+
+/** Sends `before`, waits for a byte of the client, and cuts the connection with a RST. */
+export function resetting(before: Uint8Array = new Uint8Array(0)): Behaviour {
+  return (socket) => {
+    if (before.length > 0) socket.write(before);
+    socket.once("data", () => socket.resetAndDestroy());
+  };
+}
+
+/** Answers each u32-framed message with `answer(message)`, framed alike; with the message itself by default. */
+export function u32Responder(answer: (message: Uint8Array) => Uint8Array = (message) => message): Behaviour {
+  return (socket) => {
+    let held: Buffer = Buffer.alloc(0);
+    socket.on("data", (chunk) => {
+      held = Buffer.concat([held, chunk]);
+      const out: Uint8Array[] = [];
+      let at = 0;
+      while (held.length - at >= 4) {
+        const length = held.readUInt32BE(at);
+        if (held.length - at - 4 < length) break;
+        const message = answer(held.subarray(at + 4, at + 4 + length));
+        const prefix = Buffer.alloc(4);
+        prefix.writeUInt32BE(message.length);
+        out.push(prefix, message);
+        at += 4 + length;
+      }
+      held = held.subarray(at);
+      if (out.length > 0) socket.write(Buffer.concat(out));
+    });
+    socket.on("end", () => socket.end());
+  };
+}
