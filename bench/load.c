@@ -119,7 +119,8 @@ static int serve_bulk(struct peer *p) {
       if (n < 0) return errno == EAGAIN ? 1 : -1;
       p->done += n;
     }
-    return 0; /* the other end closes */
+    int n = read(p->fd, scratch, sizeof scratch); /* the other end closes */
+    return n > 0 || (n < 0 && errno == EAGAIN) ? 0 : -1;
   }
   for (;;) {
     int n = read(p->fd, scratch, sizeof scratch);
