@@ -13,6 +13,8 @@ export interface PipegateErrorOptions {
   readonly next?: string;
   /** Milliseconds after which another try can succeed (`rate_limited`). */
   readonly retryAfter?: number;
+  /** More that belongs to the message, a line each, such as every problem of a config. */
+  readonly details?: readonly string[];
   readonly cause?: unknown;
 }
 
@@ -21,6 +23,7 @@ export class PipegateError extends Error {
   readonly code: ErrorCode;
   readonly next: string | undefined;
   readonly retryAfter: number | undefined;
+  readonly details: readonly string[];
 
   constructor(code: ErrorCode, message?: string, options: PipegateErrorOptions = {}) {
     const known = Object.hasOwn(explanations, code) ? explanations[code as Reason] : undefined;
@@ -28,5 +31,6 @@ export class PipegateError extends Error {
     this.code = code;
     this.next = options.next ?? known?.next;
     this.retryAfter = options.retryAfter;
+    this.details = (options.details ?? []).map((line) => printable(line, 1024));
   }
 }
