@@ -63,7 +63,10 @@ export async function initAuthority(folder: string, options: InitOptions): Promi
 }
 
 /** Whoever puts the key first makes the CA; the others complete it. */
-async function makeKey(path: string, { keyType, outcome }: InitOptions & { readonly outcome: "made" | "replaced" }): Promise<Init["outcome"]> {
+async function makeKey(
+  path: string,
+  { keyType, outcome }: InitOptions & { readonly outcome: "made" | "replaced" },
+): Promise<Init["outcome"]> {
   const { generateKeyPair, keyPem } = await import("./keys.ts");
   try {
     await placeFile(path, { content: await keyPem(await generateKeyPair(keyType)), secret: true, replace: outcome === "replaced" });
@@ -107,11 +110,15 @@ export async function openAuthority(folder: string, { now }: { readonly now: num
 }
 
 /** The CA's own certificate, without its key. Throws PipegateError `config`. */
-export async function readAuthorityCertificate(folder: string): Promise<{ readonly text: string; readonly parsed: Certificate; readonly x509: X509Certificate }> {
+export async function readAuthorityCertificate(
+  folder: string,
+): Promise<{ readonly text: string; readonly parsed: Certificate; readonly x509: X509Certificate }> {
   const path = authorityPaths(folder).certificate;
   const text = await readIfThere(path);
   if (text === undefined) {
-    throw new PipegateError("config", `there is no CA in ${folder}`, { next: "make one with pipegate ca init, or name its folder with --dir" });
+    throw new PipegateError("config", `there is no CA in ${folder}`, {
+      next: "make one with pipegate ca init, or name its folder with --dir",
+    });
   }
   try {
     const x509 = new X509Certificate(text);
@@ -120,5 +127,7 @@ export async function readAuthorityCertificate(folder: string): Promise<{ readon
   } catch (cause) {
     throw new PipegateError("config", `${path} holds no certificate that can be read`, { next: "restore it from a copy", cause });
   }
-  throw new PipegateError("config", `${path} is not the certificate of a CA with a key identifier`, { next: "put the CA's certificate there" });
+  throw new PipegateError("config", `${path} is not the certificate of a CA with a key identifier`, {
+    next: "put the CA's certificate there",
+  });
 }

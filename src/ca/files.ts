@@ -17,7 +17,10 @@ export interface PlaceOptions {
 
 const largest = 1 << 20;
 
-export async function placeFile(path: string, { content, secret, replace }: PlaceOptions & { readonly content: string | Uint8Array }): Promise<void> {
+export async function placeFile(
+  path: string,
+  { content, secret, replace }: PlaceOptions & { readonly content: string | Uint8Array },
+): Promise<void> {
   const mode = secret ? 0o600 : 0o644;
   const beside = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.new`);
   try {
@@ -42,7 +45,11 @@ async function writeNew(path: string, content: string | Uint8Array, mode: number
 }
 
 /** A link fails where something is already; a file system without links gets the file written in place, and there only when it is new. */
-async function linkOrWrite(from: string, to: string, { content, mode }: { readonly content: string | Uint8Array; readonly mode: number }): Promise<void> {
+async function linkOrWrite(
+  from: string,
+  to: string,
+  { content, mode }: { readonly content: string | Uint8Array; readonly mode: number },
+): Promise<void> {
   try {
     await link(from, to);
   } catch (error) {
@@ -56,7 +63,12 @@ function writeFault(path: string, cause: unknown): PipegateError {
   if (code === "EEXIST") return inTheWay(path, cause);
   if (code === "ENOENT") return new PipegateError("config", `the folder of ${path} does not exist`, { next: "make it first", cause });
   if (code === "EISDIR") return new PipegateError("config", `${path} is a folder`, { next: "choose another name", cause });
-  const why = code === "EACCES" || code === "EROFS" ? "may not be written" : code === "ENOSPC" ? "does not fit on the disk" : `cannot be written (${code})`;
+  const why =
+    code === "EACCES" || code === "EROFS"
+      ? "may not be written"
+      : code === "ENOSPC"
+        ? "does not fit on the disk"
+        : `cannot be written (${code})`;
   return new PipegateError("config", `${path} ${why}`, { next: "choose another folder with --dir, or mend this one", cause });
 }
 

@@ -70,8 +70,8 @@ function isTime(key: string): boolean {
   return key === "at" || key === "notBefore" || key === "notAfter" || key === "nextUpdate";
 }
 
-/** What the CA `ca` has done, in order. Throws PipegateError `config`. */
-export async function readLedger(folder: string, { ca }: { readonly ca: string }): Promise<Entry[]> {
+/** What the CA `ca`, or any, has done, in order. Throws PipegateError `config`. */
+export async function readLedger(folder: string, { ca }: { readonly ca?: string } = {}): Promise<Entry[]> {
   const path = join(folder, ledgerName);
   let text: string;
   try {
@@ -89,7 +89,7 @@ export async function readLedger(folder: string, { ca }: { readonly ca: string }
         next: `restore ${path} from a copy, or mend that line`,
       });
     }
-    return found.ca === ca ? [found] : [];
+    return ca === undefined || found.ca === ca ? [found] : [];
   });
 }
 

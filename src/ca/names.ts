@@ -29,7 +29,8 @@ function refuse(text: string, what: string, next: string): never {
 
 /** Throws PipegateError `usage`. */
 export function parseNames(words: readonly string[], { role }: { readonly role: Role }): Names {
-  if (words.length > longest.names) throw new PipegateError("usage", `more than ${longest.names} names`, { next: "issue several certificates" });
+  if (words.length > longest.names)
+    throw new PipegateError("usage", `more than ${longest.names} names`, { next: "issue several certificates" });
   const names: { uri?: string; dns: string[]; ip: string[]; cn?: string } = { dns: [], ip: [] };
   for (const word of words) {
     const { kind, value } = parseName(word, role);
@@ -57,8 +58,10 @@ function parseName(word: string, role: Role): Parsed {
   if (prefix === "uri") return { kind: "uri", value: parseSpiffeId(rest) };
   if (prefix === "dns") return { kind: "dns", value: parseDnsName(rest) };
   if (prefix === "cn") return { kind: "cn", value: parseCommonName(rest) };
-  if (prefix === "ip" && role !== "gateway") refuse(word, "is an address, which says nothing about a client", "write spiffe://, dns: or cn:");
-  if (prefix === "ip") return { kind: "ip", value: parseAddress(rest) ?? refuse(word, "is no IP address", "write ip:10.0.0.7 or ip:fd00::7") };
+  if (prefix === "ip" && role !== "gateway")
+    refuse(word, "is an address, which says nothing about a client", "write spiffe://, dns: or cn:");
+  if (prefix === "ip")
+    return { kind: "ip", value: parseAddress(rest) ?? refuse(word, "is no IP address", "write ip:10.0.0.7 or ip:fd00::7") };
   if (role !== "gateway") {
     const short = /^[A-Za-z0-9._-]{1,64}$/u.test(word) ? word : "alice";
     return refuse(word, "does not say of which kind it is", `write spiffe://dev/agent/${short}, dns:${short.toLowerCase()} or cn:${short}`);
@@ -118,5 +121,10 @@ export function parseCommonName(text: string): string {
 /** The names as `list` and rules write them: the principal first. */
 export function nameTexts({ uri, dns, ip, cn }: Names): string[] {
   const addresses = ip.map((text) => `ip:${text}`);
-  return [...(uri === undefined ? [] : [uri]), ...dns.map((text) => `dns:${text}`), ...addresses, ...(cn === undefined ? [] : [`cn:${cn}`])];
+  return [
+    ...(uri === undefined ? [] : [uri]),
+    ...dns.map((text) => `dns:${text}`),
+    ...addresses,
+    ...(cn === undefined ? [] : [`cn:${cn}`]),
+  ];
 }

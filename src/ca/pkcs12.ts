@@ -40,7 +40,11 @@ export function writePkcs12({ certificate, key, password, label }: Pkcs12Options
     sequence(oid(oids.localKeyId), set(octets(binary(createHash("sha1").update(certificateDer).digest())))),
     sequence(oid(oids.friendlyName), set(asn1.create(Class.UNIVERSAL, Type.BMPSTRING, false, label))),
   );
-  const certBag = sequence(oid(oids.certBag), explicit(sequence(oid(oids.x509Certificate), explicit(octets(binary(certificateDer))))), attributes);
+  const certBag = sequence(
+    oid(oids.certBag),
+    explicit(sequence(oid(oids.x509Certificate), explicit(octets(binary(certificateDer))))),
+    attributes,
+  );
   const encrypted = pki.encryptPrivateKeyInfo(asn1.fromDer(binary(derOf(key))), password, {
     algorithm: "aes256",
     count: rounds,

@@ -2,7 +2,13 @@
 import { PipegateError } from "../base/error.ts";
 import { printable } from "../base/text.ts";
 
-export const revocationReasons = { unspecified: 0, keyCompromise: 1, affiliationChanged: 3, superseded: 4, cessationOfOperation: 5 } as const;
+export const revocationReasons = {
+  unspecified: 0,
+  keyCompromise: 1,
+  affiliationChanged: 3,
+  superseded: 4,
+  cessationOfOperation: 5,
+} as const;
 export type RevocationReason = keyof typeof revocationReasons;
 
 /** Throws PipegateError `usage`. */
