@@ -24,6 +24,7 @@ import {
   type OpenOptions,
   type Pipe,
 } from "./client/types.ts";
+import { parameterDefaults } from "./protocol/parameters.ts";
 import { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
 import { DialError, dialTls, errorCode, type TlsConnection } from "./runtime/tls-client.ts";
@@ -198,7 +199,7 @@ export class SessionClient implements Client {
       await accepted(stream, { closed: end.closed, signal: limit.signal });
       breakOnAbort(stream, { closed: end.closed, signal: options.signal });
       if (options.messages !== true) return new BytePipe(target, end);
-      const bounds = { incomingBytes: 1 << 20, outgoingBytes: this.#session.peer.maxMessage };
+      const bounds = { incomingBytes: parameterDefaults.maxMessage, outgoingBytes: this.#session.peer.maxMessage };
       return new JoinedMessages(target, { end, bounds });
     } finally {
       limit.done();

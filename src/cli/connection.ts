@@ -4,6 +4,7 @@ import { PipegateError } from "../base/error.ts";
 import { dialSession, type SessionClient } from "../client.ts";
 import { checkCredentials } from "../client/credentials.ts";
 import { connectDefaults } from "../client/types.ts";
+import { parseTime } from "../config/units.ts";
 import { type ConnectionFlags, readSettings, type Settings } from "./settings.ts";
 import { mention, say } from "./terminal.ts";
 
@@ -25,10 +26,10 @@ export function withConnection(command: Command): Command {
 
 /** `500ms`, `5s`, `2m` as milliseconds. */
 export function readTime(text: string): number {
-  const [, digits, unit] = /^(\d{1,7})(ms|s|m)$/u.exec(text) ?? [];
-  const ms = Number(digits) * (unit === "ms" ? 1 : unit === "s" ? 1000 : 60_000);
-  if (!(ms > 0)) throw new PipegateError("usage", `${text} is not a time`, { next: "write it with its unit, such as 500ms, 5s or 2m" });
-  return ms;
+  const time = parseTime(text);
+  if (time.ok && time.value > 0) return time.value;
+  const note = time.ok || time.note === undefined ? "" : `: ${time.note}`;
+  throw new PipegateError("usage", `${text} is no time to wait${note}`, { next: "write it with its unit, such as 500ms, 5s or 2m" });
 }
 
 /** The settings, with every file read and judged; errors name the file. */

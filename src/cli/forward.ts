@@ -11,6 +11,7 @@ import type { SessionClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { Link } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
+import { parseListen } from "../config/address.ts";
 import { Pipe } from "../pipe/pipe.ts";
 import { listenLocally, type LocalAddress } from "../runtime/local-listener.ts";
 import { socketChannel } from "../runtime/socket-channel.ts";
@@ -38,17 +39,17 @@ export function forwardCommand(): Command {
 }
 
 /** `5432`, `0.0.0.0:5432`, `[::1]:5432`, `unix:/path`. */
-export function parseListen(text: string): LocalAddress {
-  if (text.startsWith("unix:") && text.length > 5) return { kind: "unix", path: text.slice(5) };
-  const [, six, name, digits] = /^(?:(?:\[([0-9a-f:.]+)\]|([^\s:[\]/]+)):)?(\d{1,5})$/iu.exec(text) ?? [];
-  const port = Number(digits);
-  if (!(port <= 65_535))
-    throw new PipegateError("usage", `${text} is not an address to listen on`, { next: "write a port, host:port, or unix:/path" });
-  return { kind: "tcp", host: six ?? name ?? "127.0.0.1", port };
+export function readListen(text: string): LocalAddress {
+  const address = parseListen(/^\d+$/u.test(text) ? `127.0.0.1:${text}` : text);
+  if (address.ok) return address.value;
+  const note = address.note === undefined ? "" : `: ${address.note}`;
+  throw new PipegateError("usage", `${text === "" ? "an empty text" : text} is no address to listen on${note}`, {
+    next: "write a port, host:port, or unix:/path",
+  });
 }
 
 async function runForward(listen: string, target: string, flags: ClientFlags): Promise<void> {
-  const address = parseListen(listen);
+  const address = readListen(listen);
   const settings = await prepare(flags);
   const stopped = stopSignal();
   const forwarder = new Forwarder(target, flags);

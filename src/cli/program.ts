@@ -3,6 +3,7 @@
  * only `gateway` or `ca` need. Promises: one line on stderr and the documented status for every failure; misspelt words suggest.
  */
 import { Command, CommanderError } from "commander";
+import { PipegateError } from "../base/error.ts";
 import { version } from "../base/software.ts";
 import { endingOf, Status } from "./exit.ts";
 import { complain, setQuiet, setVerbose } from "./terminal.ts";
@@ -56,6 +57,7 @@ export async function run(words: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Status.done : Status.usage;
     const { status, line } = endingOf(error);
     if (line !== undefined) complain(line);
+    if (error instanceof PipegateError) for (const detail of error.details) complain(detail);
     return status;
   }
 }

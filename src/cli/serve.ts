@@ -10,7 +10,7 @@ import { say } from "./terminal.ts";
 
 export interface ServeOptions {
   /** Called once everything listens, with the addresses as they are. */
-  ready(listening: readonly string[], log: LogWriter): void;
+  ready(listening: readonly string[], log: LogWriter): void | Promise<void>;
   /** Fires when something outside of the gateway ended it; treated like a first signal. */
   readonly signal?: AbortSignal;
 }
@@ -30,7 +30,7 @@ export async function serve(config: Config, { ready, signal }: ServeOptions): Pr
     const addresses = await gateway.listen();
     if (config.admin) admin = await serveAdmin(gateway, config.admin.listen);
     for (const warning of config.warnings) log.warn("config", { detail: warning });
-    ready(addresses.map(addressText), log);
+    await ready(addresses.map(addressText), log);
     await stop.first;
     say("pipegate: draining; a second signal ends it at once");
     await Promise.race([gateway.drain(), stop.second]);

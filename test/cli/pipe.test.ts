@@ -138,7 +138,7 @@ describe("the exit status of pipegate pipe", () => {
     ["an unknown flag", ["pipe", "echo", "--gatewy", "x"], /unknown option '--gatewy'\n\(Did you mean --gateway\?\)/u],
     ["no target", ["pipe"], /missing required argument 'target'/u],
     ["no command", [], /Usage: pipegate/u],
-    ["a time without its unit", ["pipe", "echo", "--timeout", "5"], /5 is not a time.*5s/u],
+    ["a time without its unit", ["pipe", "echo", "--timeout", "5"], /5 is no time to wait.*5s/u],
     ["an address without a port", ["pipe", "echo", "--gateway", "gw"], /gw is not the address of a gateway.*host:port/u],
     ["a missing file", ["pipe", "echo", "--cert", "nope.pem"], /nope\.pem \(--cert\) does not exist/u],
     ["a folder instead of a file", ["pipe", "echo", "--ca", "."], /is a folder, not a file/u],
