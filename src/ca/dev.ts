@@ -13,6 +13,7 @@ import { issue } from "./issue.ts";
 import { readLedger, standings } from "./ledger.ts";
 import { life } from "./life.ts";
 import { parseNames, type Role } from "./names.ts";
+import { listName, writeList } from "./revoke.ts";
 
 /** Paths of PEM files. */
 export interface CertificatePaths {
@@ -74,6 +75,7 @@ async function ensureAuthority(folder: string, { now, made }: { readonly now: nu
     const { notAfter } = (await readAuthorityCertificate(folder)).parsed;
     if (notAfter > now + marginMs) return;
     await initAuthority(folder, { keyType: "p256", lifeMs: life.authority, replace: true, now });
+    if (await exists(join(folder, listName))) await writeList(folder, { now, lifeMs: life.list }); // the old CA's is no use any more
   } else await initAuthority(folder, { keyType: "p256", lifeMs: life.authority, replace: false, now });
   made.push(paths.certificate);
 }

@@ -93,7 +93,7 @@ function nameForFiles({ uri, dns, ip, cn }: Names, role: Role): string {
 
 function checkPassword(password: string, keyType: KeyType): string {
   if (keyType === "ed25519") {
-    throw new PipegateError("usage", "browsers do not take Ed25519 keys", { next: "issue it with --key p256 or --key rsa2048" });
+    throw new PipegateError("usage", "browsers do not take Ed25519 keys", { next: "issue it with --key-type p256 or rsa2048" });
   }
   if (/^[\x20-\x7e]{8,128}$/u.test(password)) return password;
   throw new PipegateError("usage", "the PKCS#12 password is not 8 to 128 characters of printable ASCII", {

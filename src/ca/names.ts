@@ -10,6 +10,13 @@ import { printable } from "../base/text.ts";
 export type Role = "gateway" | "client" | "agent";
 export const roles: readonly Role[] = ["gateway", "client", "agent"];
 
+/** Throws PipegateError `usage`. */
+export function parseRole(text: string): Role {
+  const known = roles.find((role) => role === text);
+  if (known !== undefined) return known;
+  throw new PipegateError("usage", `"${printable(text, 40)}" is no role`, { next: `write one of ${roles.join(", ")}` });
+}
+
 export interface Names {
   /** SPIFFE ID; at most one, as the gateway refuses two. */
   readonly uri?: string;
