@@ -270,7 +270,7 @@ export class Gateway {
     const { channel, facts } = end;
     const fail = (broken: Break): void => {
       permit.lease.release();
-      channel.reset(broken);
+      channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
       if (broken.reason !== "cancelled") {
         this.#journal.refusal({ ...broken, connection: facts.id, source: facts.source, identity: facts.identity, target: permit.target.name });
       }

@@ -138,7 +138,8 @@ export class Pipe {
       closed: (broken) => {
         if (broken !== undefined) {
           this.#break(broken);
-          other.reset(this.#broken ?? broken);
+          // The reason crosses, the detail does not: it names back ends, and is for our log.
+          other.reset({ reason: (this.#broken ?? broken).reason });
         }
         if (--this.#open === 0) this.#finish();
       },

@@ -272,14 +272,20 @@ class SocketChannel implements Channel {
   }
 
   #cut(): void {
-    const socket = this.#socket;
+    const below = transportOf(this.#socket);
+    // Node crashes when a TLS socket's transport is taken away inside one of its own events; so that waits for the turn's end.
+    if (this.#options.cut !== undefined || below !== this.#socket) setImmediate(() => this.#cutNow(below));
+    else this.#cutNow(below);
+  }
+
+  #cutNow(below: Socket): void {
     try {
       if (this.#options.cut !== undefined) this.#options.cut();
-      else transportOf(socket).resetAndDestroy();
+      else below.resetAndDestroy();
     } catch {
       // A unix socket has no reset: closing it is all there is.
     }
-    if (!socket.destroyed) socket.destroy();
+    if (!this.#socket.destroyed) this.#socket.destroy();
   }
 }
 

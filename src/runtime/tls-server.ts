@@ -76,7 +76,7 @@ function sharedHandshakes(options: TlsOptions, events: TlsServerEvents): (socket
     const below = socket._parent;
     if (below !== undefined) events.failed(below, withVerdict(error, socket));
     socket.destroy();
-    below?.destroy();
+    setImmediate(() => below?.destroy()); // not inside an event of the TLS socket above it: Node crashes
   });
   return (socket) => void server.emit("connection", socket);
 }

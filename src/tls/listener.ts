@@ -140,7 +140,6 @@ class Door implements Listener {
 
   #failed(below: Socket, error: Error): void {
     const handshake = this.#leave(below);
-    below.destroy();
     if (handshake !== undefined) this.#events.refused({ ...handshakeReason(error), source: handshake.source });
   }
 
