@@ -32,7 +32,7 @@ export const figures: Readonly<Record<string, Figure>> = {
   rawEchoP50: { load: "echo", title: "raw echo p50", unit: "us" },
   rawEchoP99: { load: "echo", title: "raw echo p99", unit: "us" },
   idleConnection: { load: "idle", title: "idle raw connection", unit: "KiB" },
-  base: { load: "idle", title: "resident at start", unit: "MiB" },
+  base: { load: "idle", title: "resident before that", unit: "MiB" },
   in256: { load: "messages", title: "256 B messages in", unit: "1,000 per CPU s" },
   in256Rate: { load: "messages", title: "256 B messages in", unit: "1,000/s" },
   out256: { load: "messages", title: "256 B messages out", unit: "1,000 per CPU s" },
@@ -121,6 +121,7 @@ async function opens(on: Running, using: Using): Promise<Record<string, number>>
 
 async function pipeEcho(on: Running, using: Using): Promise<Record<string, number>> {
   const [warm, count] = [1000, 8000 / using.divide];
+  const beside = [200, 2000 / Math.min(4, using.divide)] as const;
   const found: Record<string, number> = {};
   const note = (name: string, { p50us, p99us }: Record<string, number>): void => {
     found[`${name}P50`] = p50us!;
@@ -128,14 +129,14 @@ async function pipeEcho(on: Running, using: Using): Promise<Record<string, numbe
   };
   if (using.kind !== "ssh") {
     note("pipeEcho", await framed(on, using, "echo", 64, warm, count));
-    note("beside", await framed(on, using, "echo-beside", 64, warm, count));
+    note("beside", await framed(on, using, "echo-beside", 64, ...beside));
     return found;
   }
   note("pipeEcho", await raw(using, "echo", on.echo, 64, warm, count));
   const flood = new Child([using.load, "tcp", "up", String(on.bulk), String(Number.MAX_SAFE_INTEGER)]);
   try {
     await sleep(200);
-    note("beside", await raw(using, "echo", on.echo, 64, warm, count));
+    note("beside", await raw(using, "echo", on.echo, 64, ...beside));
   } finally {
     await flood.stop();
   }
