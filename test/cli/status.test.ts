@@ -1,0 +1,83 @@
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { serveAdmin } from "../../src/admin.ts";
+import { statusLines } from "../../src/cli/status.ts";
+import type { GatewayStatus } from "../../src/gateway.ts";
+import { type Client, connect } from "../../src/mod.ts";
+import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { createWorkplace, type Workplace } from "../support/run-command.ts";
+
+let running: TestGateway;
+let admin: { close(): void };
+let client: Client;
+let place: Workplace;
+let socket: string;
+
+beforeAll(async () => {
+  running = await startGateway();
+  place = await createWorkplace(running.ca.certificate);
+  socket = join(place.folder, "admin.sock");
+  admin = await serveAdmin(running.gateway, `unix:${socket}`);
+  client = await connect({ gateway: `127.0.0.1:${running.port}`, ...running.ca.client("alice"), ca: running.ca.certificate });
+  const pipe = await client.open("echo");
+  await pipe.writable.getWriter().write(new Uint8Array(2048));
+  await pipe.readable.getReader().read();
+  await client.open("nowhere").catch(() => {});
+});
+afterAll(async () => {
+  await client.close();
+  admin.close();
+  await running.close();
+  await place.remove();
+});
+
+describe("pipegate status", () => {
+  test("shows where the gateway listens, its counters and its live pipes", async () => {
+    const { status, out, err } = await place.run(["status", "--admin", `unix:${socket}`]);
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    const text = out.toString();
+    expect(text).toMatch(
+      new RegExp(`^ready, listening on 127\\.0\\.0\\.1:${running.port}\nconnections: 1 now, 1 in all; pipes: 1 now\nrefusals: `, "u"),
+    );
+    expect(text).toMatch(/unknown_target 1/u);
+    expect(text).toMatch(/^PIPE +IDENTITY +TARGET +BACK END/mu);
+    expect(text).toMatch(/spiffe:\/\/dev\/agent\/alice +echo +echo +bytes +2\.0 KiB +2\.0 KiB/u);
+  });
+  test("gives the same as JSON, and the counters as Prometheus text", async () => {
+    const json = JSON.parse((await place.run(["status", "--admin", `unix:${socket}`, "--json"])).out.toString()) as GatewayStatus;
+    expect(json).toMatchObject({ state: "ready", connections: 1, pipes: [{ target: "echo", bytesIn: 2048, bytesOut: 2048 }] });
+    const metrics = (await place.run(["status", "--metrics"], "", { PIPEGATE_ADMIN: `unix:${socket}` })).out.toString();
+    expect(metrics).toMatch(/^# HELP pipegate_/mu);
+  });
+  test("ends with 3 when no gateway is there, and with 2 when nothing says where", async () => {
+    const gone = await place.run(["status", "--admin", "unix:/tmp/no-such.sock"]);
+    expect(gone).toMatchObject({ status: 3, err: expect.stringMatching(/no gateway listens on \/tmp\/no-such\.sock/u) });
+    expect(await place.run(["status"])).toMatchObject({ status: 2, err: expect.stringMatching(/no admin socket is named/u) });
+  });
+});
+
+describe("the table", () => {
+  test("cannot be broken by an identity's text", () => {
+    const pipe = {
+      id: "1.1",
+      connection: "1",
+      identity: "x\n\u001b[2J\u202e",
+      target: "t",
+      backEnd: "b",
+      mode: "bytes",
+      seconds: 1,
+      waits: [],
+    } as const;
+    const status = {
+      state: "ready",
+      listeners: [],
+      connections: 1,
+      connectionsTotal: 1,
+      refusals: {},
+      pipes: [{ ...pipe, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }],
+    } as const;
+    const lines = statusLines(status);
+    expect(lines).toHaveLength(6);
+    expect(lines.join("")).not.toMatch(/[\u0000-\u001f\u202e]/u);
+  });
+});
