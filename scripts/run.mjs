@@ -34,7 +34,8 @@ child.on("exit", (status, signal) => process.exit(signal === null ? status : 128
 // A terminal sends SIGINT and SIGHUP to the child as well, and a second one would mean "now"; SIGTERM comes to us alone.
 process.on("SIGINT", () => {});
 process.on("SIGHUP", () => {});
-process.on("SIGTERM", () => void child.kill("SIGTERM"));
+// Not by child.kill: after that Deno reports the signal even where the child handled it and ended by itself.
+process.on("SIGTERM", () => void (child.pid === undefined || process.kill(child.pid, "SIGTERM")));
 
 /** Whether `version` is in a range of the few forms that `engines` uses: `^1.2.3`, `>=1.2.3`, joined by `||`. */
 function satisfies(version, range) {
