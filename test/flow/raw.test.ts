@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { answering, echo, halfClosing, resetting, startBackEnd, type BackEnd, type Behaviour } from "../support/back-ends.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
-import { opensslClient, sawBreak } from "../support/openssl.ts";
+import { opensslClient, sawBreak } from "../support/openssl-client.ts";
 
 const MiB = 1 << 20;
 const behaviours: Record<string, Behaviour> = {
