@@ -6,7 +6,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { PipegateError } from "../base/error.ts";
-import { fingerprintOf, parseCertificate } from "../identity/certificate.ts";
+import { type Certificate, fingerprintOf, parseCertificate } from "../identity/certificate.ts";
 import { authorityPaths, initAuthority, readAuthorityCertificate } from "./authority.ts";
 import { exists, readIfThere } from "./files.ts";
 import { issue } from "./issue.ts";
@@ -47,7 +47,7 @@ const wanted = {
 
 const lifeMs = 30 * life.certificate;
 /** What ends so soon is made anew. */
-const marginMs = life.certificate;
+const marginMs = 3_600_000;
 
 /** Throws PipegateError `config`. `now`: milliseconds since the epoch. */
 export async function devCertificates(folder: string, { now = Date.now() }: { readonly now?: number } = {}): Promise<DevCertificates> {
@@ -90,24 +90,38 @@ interface Case {
 async function judge(folder: string, paths: CertificatePaths, { one, authority, now }: Case): Promise<"good" | "missing" | "stale"> {
   const [text, key] = [await readIfThere(paths.certificate), await readIfThere(paths.key)];
   if (text === undefined && key === undefined) return "missing";
-  const ours = standings(await readLedger(folder)).filter(({ file }) => file === `${one.file}.pem`);
+  const ours = standings(await readLedger(folder)).filter(
+    ({ file, names }) => file === `${one.file}.pem` && names.some(isName(one.names[0]!)),
+  );
+  // A maker that was killed leaves a key alone.
+  if (text === undefined || key === undefined) return ours.length > 0 ? "stale" : strange(paths, "or its key is missing");
+  const { x509, parsed, fits } = readPair(paths, { text, key });
+  if (!parsed.names.some(({ bytes }) => bytes.toString("latin1") === one.names[0])) strange(paths, `does not name ${one.names[0]}`);
+  if (fits && parsed.notAfter > now + marginMs && x509.verify(authority.publicKey)) return "good";
+  return ours.some(({ fingerprint }) => fingerprint === fingerprintOf(x509.raw))
+    ? "stale"
+    : strange(paths, "is not from this CA, or expired");
+}
+
+/** Matches a name as the ledger spells it. */
+function isName(name: string): (text: string) => boolean {
+  return (text) => text === name || text === `dns:${name}`;
+}
+
+interface Pair {
+  readonly x509: X509Certificate;
+  readonly parsed: Certificate;
+  /** Whether the key is the certificate's. */
+  readonly fits: boolean;
+}
+
+function readPair(paths: CertificatePaths, { text, key }: { readonly text: string; readonly key: string }): Pair {
   try {
-    // A maker that was killed leaves a key alone.
-    if (text === undefined || key === undefined) return ours.length > 0 ? "stale" : strange(paths, "is only half there");
     const x509 = new X509Certificate(text);
-    const { names, notAfter } = parseCertificate(Buffer.from(x509.raw));
-    const fits = x509.checkPrivateKey(createPrivateKey(key));
-    if (!fits || notAfter <= now + marginMs || !x509.verify(authority.publicKey)) {
-      return ours.some(({ fingerprint }) => fingerprint === fingerprintOf(x509.raw))
-        ? "stale"
-        : strange(paths, "is not from this CA, or expired");
-    }
-    if (names.some(({ bytes }) => bytes.toString("latin1") === one.names[0])) return "good";
+    return { x509, parsed: parseCertificate(Buffer.from(x509.raw)), fits: x509.checkPrivateKey(createPrivateKey(key)) };
   } catch (cause) {
-    if (cause instanceof PipegateError) throw cause;
-    return strange(paths, "cannot be read", cause);
+    return strange(paths, "or its key cannot be read", cause);
   }
-  return strange(paths, `does not name ${one.names[0]}`);
 }
 
 function strange({ certificate }: CertificatePaths, what: string, cause?: unknown): never {

@@ -47,7 +47,7 @@ function algorithmOf(type: KeyType | "p384"): SigningAlgorithm {
 
 export async function generateKeyPair(type: KeyType): Promise<KeyPair> {
   const algorithm = algorithmOf(type);
-  const pair = (await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])) as webcrypto.CryptoKeyPair;
+  const pair = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   return { publicKey: pair.publicKey, privateKey: pair.privateKey, algorithm };
 }
 

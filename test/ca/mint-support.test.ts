@@ -1,28 +1,11 @@
 /** The tests' own mint is judged by openssl and the runtime, so that other tests may lean on it. */
-import { spawnSync } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { contextBytes } from "../support/der.ts";
 import { createTestCa, extensionOids, type KeyType, newKey } from "../support/mint.ts";
+import { withOpenssl } from "../support/openssl-judge.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "pipegate-mint-"));
-afterAll(() => rmSync(folder, { recursive: true }));
-
-let files = 0;
-function file(text: string | Uint8Array): string {
-  const path = join(folder, `${++files}.pem`);
-  writeFileSync(path, text);
-  return path;
-}
-
-function openssl(...words: string[]): string {
-  const { status, stdout, stderr } = spawnSync("openssl", words, { encoding: "utf8", timeout: 20_000, killSignal: "SIGKILL" });
-  if (status !== 0) throw new Error(`openssl ${words[0]} ended with ${status}: ${stdout}${stderr}`);
-  return stdout + stderr;
-}
+const { file, run: openssl } = withOpenssl();
 
 const verify = (ca: string, leaf: string, ...more: string[]): string =>
   openssl("verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", file(ca), ...more, file(leaf));
@@ -61,15 +44,15 @@ describe("the tests' mint", () => {
     const middle = root.intermediate();
     const leaf = middle.issue({ uri: "spiffe://dev/agent/a" });
     expect(verify(root.certificate, leaf.certificate, "-untrusted", file(middle.certificate))).toMatch(/: OK/u);
-    const refused = (text: string) => expect(() => verify(root.certificate, text));
+    const judged = (text: string) => (): string => verify(root.certificate, text);
     const day = 24 * 3600_000;
-    refused(root.issue({ notAfter: Date.now() - 1000 }).certificate).toThrow(/has expired/u);
-    refused(root.issue({ notBefore: Date.now() + day, notAfter: Date.now() + 2 * day }).certificate).toThrow(/not yet valid/u);
-    refused(root.issue({ role: "gateway", dns: "a.example" }).certificate).toThrow(
+    expect(judged(root.issue({ notAfter: Date.now() - 1000 }).certificate)).toThrow(/has expired/u);
+    expect(judged(root.issue({ notBefore: Date.now() + day, notAfter: Date.now() + 2 * day }).certificate)).toThrow(/not yet valid/u);
+    expect(judged(root.issue({ role: "gateway", dns: "a.example" }).certificate)).toThrow(
       /unsuitable certificate purpose|unsupported certificate purpose/u,
     );
-    refused(root.issue({ signer: newKey() }).certificate).toThrow(/signature failure/u);
-    refused(createTestCa().issue().certificate).toThrow(/unable to get local issuer|signature failure/u);
+    expect(judged(root.issue({ signer: newKey() }).certificate)).toThrow(/signature failure/u);
+    expect(judged(createTestCa().issue().certificate)).toThrow(/unable to get local issuer|signature failure/u);
   });
 
   test("leaves out, replaces and adds extensions, and writes version 1", () => {

@@ -3,12 +3,22 @@
  * Everything has a sound default and everything can be made wrong: times, usages, versions, serials, signatures, raw names, raw
  * extensions. Writes DER itself and uses nothing of src/, so that what is tested is never its own yardstick.
  */
-import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, constants } from "node:crypto";
+import { createHash, type KeyObject, randomBytes } from "node:crypto";
 import * as der from "./der.ts";
 import type { Bytes } from "./der.ts";
+import {
+  defaultHash,
+  exportPrivate,
+  exportPublic,
+  type Hash,
+  keyId,
+  type KeyType,
+  newKey,
+  signatureAlgorithm,
+  signed,
+} from "./mint-keys.ts";
 
-export type KeyType = "p256" | "p384" | "p521" | "ed25519" | "rsa1024" | "rsa2048" | "rsa3072" | "rsa-pss";
-export type Hash = "md5" | "sha1" | "sha256" | "sha384" | "sha512";
+export { type Hash, type KeyType, newKey };
 
 /** Names of bits, or raw bits in the order of RFC 5280: 0x80 is digitalSignature. */
 const usageBits = {
@@ -139,44 +149,6 @@ export function nameOf(cn: string | readonly string[]): Bytes {
   return der.sequence(...each);
 }
 
-/** Keys that go by RSASSA-PSS: Deno cannot export such a key, so it is an RSA one and its algorithm is written by hand. */
-const pssOnly = new WeakSet<KeyObject>();
-const rsaEncryption = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.nothing);
-const rsassaPss = der.sequence(der.oid("1.2.840.113549.1.1.10"));
-
-function exportPublic(key: KeyObject): Bytes {
-  const spki = createPublicKey(key).export({ type: "spki", format: "der" });
-  return pssOnly.has(key) ? der.sequence(rsassaPss, spki.subarray(spki.indexOf(rsaEncryption) + rsaEncryption.length)) : spki;
-}
-
-function exportPrivate(key: KeyObject): string {
-  const pkcs8 = key.export({ type: "pkcs8", format: "der" });
-  const rest = pkcs8.subarray(pkcs8.indexOf(rsaEncryption) + rsaEncryption.length);
-  return der.pem("PRIVATE KEY", pssOnly.has(key) ? der.sequence(der.integer(0), rsassaPss, rest) : pkcs8);
-}
-
-export function newKey(type: KeyType = "p256"): KeyObject {
-  switch (type) {
-    case "p256":
-      return generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
-    case "p384":
-      return generateKeyPairSync("ec", { namedCurve: "P-384" }).privateKey;
-    case "p521":
-      return generateKeyPairSync("ec", { namedCurve: "P-521" }).privateKey;
-    case "ed25519":
-      return generateKeyPairSync("ed25519").privateKey;
-    case "rsa-pss": {
-      const key = newKey("rsa2048");
-      pssOnly.add(key);
-      return key;
-    }
-    case "rsa1024":
-    case "rsa2048":
-    case "rsa3072":
-      return generateKeyPairSync("rsa", { modulusLength: Number(type.slice(3)) }).privateKey;
-  }
-}
-
 interface Issuer {
   readonly name: Bytes;
   readonly key: KeyObject;
@@ -292,51 +264,6 @@ function usage(names: readonly KeyUsage[]): Bytes {
   const value = names.reduce((sum, name) => sum | usageBits[name], 0);
   const unused = value === 0 ? 0 : 31 - Math.clz32(value & -value);
   return value === 0 ? der.bits(new Uint8Array()) : der.bits(Uint8Array.of(value), unused);
-}
-
-function signed(tbs: Bytes, key: KeyObject, hash: Hash): Bytes {
-  const pss = { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
-  const algorithm = key.asymmetricKeyType === "ed25519" ? null : hash;
-  const signature = sign(algorithm, tbs, pssOnly.has(key) ? pss : key);
-  return der.sequence(tbs, signatureAlgorithm(key, hash), der.bits(signature));
-}
-
-/** Deno signs with P-521 only what is long enough for it. */
-function defaultHash(key: KeyObject): Hash {
-  return key.asymmetricKeyDetails?.namedCurve === "secp521r1" ? "sha512" : "sha256";
-}
-
-function signatureAlgorithm(key: KeyObject, hash: Hash): Bytes {
-  if (pssOnly.has(key)) {
-    const sha256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"), der.nothing);
-    const mgf1 = der.sequence(der.oid("1.2.840.113549.1.1.8"), sha256);
-    const parameters = der.sequence(der.context(0, sha256), der.context(1, mgf1), der.context(2, der.integer(32)));
-    return der.sequence(der.oid("1.2.840.113549.1.1.10"), parameters);
-  }
-  switch (key.asymmetricKeyType) {
-    case "ed25519":
-      return der.sequence(der.oid("1.3.101.112"));
-    case "ec":
-      return der.sequence(
-        der.oid(
-          {
-            md5: "1.2.840.10045.4.3",
-            sha1: "1.2.840.10045.4.1",
-            sha256: "1.2.840.10045.4.3.2",
-            sha384: "1.2.840.10045.4.3.3",
-            sha512: "1.2.840.10045.4.3.4",
-          }[hash],
-        ),
-      );
-    case "rsa":
-      return der.sequence(der.oid(`1.2.840.113549.1.1.${{ md5: 4, sha1: 5, sha256: 11, sha384: 12, sha512: 13 }[hash]}`), der.nothing);
-    default:
-      throw new Error(`no signature with a key of type ${String(key.asymmetricKeyType)}`);
-  }
-}
-
-function keyId(key: KeyObject): Bytes {
-  return createHash("sha256").update(exportPublic(key)).digest().subarray(0, 20);
 }
 
 function randomSerial(): Bytes {
