@@ -240,7 +240,7 @@ function makeCrl(options: CrlOptions, issuer: Issuer): { readonly pem: string; r
     options.issuer ?? issuer.name,
     der.time(thisUpdate),
     ...(options.nextUpdate === null ? [] : [der.time(options.nextUpdate ?? Date.now() + day)]),
-    ...(entries.length > 0 ? [der.sequence(...entries)] : []),
+    ...(entries.length > 0 ? [der.sequence(Buffer.concat(entries))] : []),
     ...extensionBlock(0, {
       [extensionOids.authorityKeyIdentifier]: { value: der.sequence(der.contextBytes(0, keyId(issuer.key))) },
       [extensionOids.crlNumber]: number === null ? null : { value: der.integer(number) },
