@@ -27,6 +27,12 @@ export interface Ending {
   readonly status: Status;
   /** What a person is told; undefined: nothing. */
   readonly line: string | undefined;
+  /** Lines that follow it. */
+  readonly more?: readonly string[];
+}
+
+function stackOf(error: unknown): string[] {
+  return error instanceof Error ? (error.stack ?? "").split("\n").slice(1) : [];
 }
 
 export function endingOf(error: unknown): Ending {
@@ -35,10 +41,9 @@ export function endingOf(error: unknown): Ending {
   }
   if (error instanceof PipegateError) {
     const status = statusOf(error);
-    return { status, line: `pipegate: ${heads[status]}${told(error)}` };
+    return { status, line: `pipegate: ${heads[status]}${told(error)}`, more: error.details };
   }
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { status: Status.fault, line: `pipegate: a fault of pipegate itself, please report it: ${text}` };
+  return { status: Status.fault, line: `pipegate: a fault of pipegate itself, please report it: ${String(error)}`, more: stackOf(error) };
 }
 
 const heads: Readonly<Record<Status, string>> = {

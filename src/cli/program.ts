@@ -3,7 +3,6 @@
  * only `gateway` or `ca` need. Promises: one line on stderr and the documented status for every failure; misspelt words suggest.
  */
 import { Command, CommanderError } from "commander";
-import { PipegateError } from "../base/error.ts";
 import { version } from "../base/software.ts";
 import { endingOf, Status } from "./exit.ts";
 import { complain, setQuiet, setVerbose } from "./terminal.ts";
@@ -55,9 +54,8 @@ export async function run(words: readonly string[]): Promise<number> {
     return typeof process.exitCode === "number" ? process.exitCode : Status.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? Status.done : Status.usage;
-    const { status, line } = endingOf(error);
-    if (line !== undefined) complain(line);
-    if (error instanceof PipegateError) for (const detail of error.details) complain(detail);
+    const { status, line, more } = endingOf(error);
+    for (const text of line === undefined ? [] : [line, ...(more ?? [])]) complain(text);
     return status;
   }
 }
