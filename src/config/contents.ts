@@ -1,0 +1,159 @@
+/**
+ * The files that a config names, read and judged: our certificate and key, CAs, revocation lists, what TLS back ends need.
+ * Promises: every fault is told, under the entry that names the file; looks at a config that is wrong elsewhere, too.
+ */
+import { Buffer } from "node:buffer";
+import { isAbsolute, join } from "node:path";
+import { PipegateError } from "../base/error.ts";
+import { createTrust } from "../identity/judge.ts";
+import { checkCredentials, type CheckOptions } from "./credentials.ts";
+import type { Finding, Findings } from "./cross.ts";
+import { readBounded } from "./files.ts";
+import { pathText, type Path } from "./problem.ts";
+
+const MAX_PEM = 1 << 20;
+const MAX_LIST = 32 << 20;
+
+export interface ContentsOptions {
+  /** Where relative paths start. */
+  readonly folder: string;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Whether PEM texts may stand where files are named. */
+  readonly inline: boolean;
+  /** Leaves our certificates and keys, and what back ends need, unread. */
+  readonly trustOnly?: boolean;
+}
+
+export interface Contents extends Findings {
+  /** What was read, in the order of the config. */
+  readonly files: readonly string[];
+  /** Only when there are no problems. */
+  text(path: Path): string;
+  bytes(path: Path): Buffer;
+}
+
+interface Named {
+  readonly path: Path;
+  /** What it is called in messages. */
+  readonly label: string;
+  readonly bytes: Buffer;
+}
+
+class Reader {
+  readonly problems: Finding[] = [];
+  readonly warnings: Finding[] = [];
+  readonly files: string[] = [];
+  readonly read = new Map<string, Named>();
+  readonly #options: ContentsOptions;
+
+  constructor(options: ContentsOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined: nothing is named there, or it cannot be read, which is told. */
+  async file(path: Path, named: unknown, { secret = false, largest = MAX_PEM } = {}): Promise<Named | undefined> {
+    if (typeof named !== "string" || named === "" || named.includes("\0")) return undefined;
+    if (named.includes("-----BEGIN ")) {
+      if (!this.#options.inline) return this.problem(path, "expected the path of a file, got its text; write it into a file");
+      return this.#keep({ path, label: pathText(path), bytes: Buffer.from(named) });
+    }
+    const file = isAbsolute(named) ? named : join(this.#options.folder, named);
+    const found = await readBounded(file, { largest, secret });
+    if (!found.ok) return this.problem(path, `${file} ${found.says}`);
+    if (!this.files.includes(file)) this.files.push(file);
+    return this.#keep({ path, label: file, bytes: found.bytes });
+  }
+
+  #keep(named: Named): Named {
+    this.read.set(JSON.stringify(named.path), named);
+    return named;
+  }
+
+  problem(path: Path, says: string): undefined {
+    this.problems.push({ path, says });
+  }
+}
+
+/** `shape`: what the schema made of the config; where the schema refused something, that is passed over. */
+export async function readContents(shape: unknown, options: ContentsOptions): Promise<Contents> {
+  const reader = new Reader(options);
+  if (options.trustOnly !== true) await readOwn(reader, { shape, now: options.now });
+  await readTrust(reader, { trust: at(shape, "trust"), now: options.now });
+  const { problems, warnings, files, read } = reader;
+  const bytes = (path: Path): Buffer => {
+    const found = read.get(JSON.stringify(path));
+    if (found === undefined) throw new PipegateError("internal", `${pathText(path)} was not read`);
+    return found.bytes;
+  };
+  return { problems, warnings, files, bytes, text: (path) => bytes(path).toString("utf8") };
+}
+
+async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown; readonly now: number }): Promise<void> {
+  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now } });
+  for (const [name, target] of Object.entries(asMap(at(shape, "targets")))) {
+    if (at(target, "tls") === undefined) continue;
+    await readAuthorities(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
+    await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now } });
+  }
+}
+
+async function readPair(reader: Reader, { path, holder, check }: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions }): Promise<void> {
+  const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
+  const key = await reader.file([...path, "key"], at(holder, "key"), { secret: true });
+  const checked = checkCredentials({ certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") }, check);
+  if (certificate !== undefined && checked.certificate !== undefined) reader.problem(certificate.path, `${certificate.label} ${checked.certificate}`);
+  if (key !== undefined && checked.key !== undefined) reader.problem(key.path, `${key.label} ${checked.key}`);
+  if (certificate !== undefined) for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
+}
+
+async function readTrust(reader: Reader, { trust, now }: { readonly trust: unknown; readonly now: number }): Promise<void> {
+  const listed = asList(at(trust, "ca"));
+  const ca = await readAuthorities(reader, { path: ["trust", "ca"], named: listed, now });
+  for (const [index, file] of asList(at(trust, "crl")).entries()) {
+    const list = await reader.file(["trust", "crl", index], file, { largest: MAX_LIST });
+    // A CA that is refused above would only make its list look foreign.
+    if (list === undefined || ca.length < listed.length) continue;
+    const fault = judged(() => void createTrust({ ca, crl: [list.bytes], now }));
+    if (fault !== undefined) reader.problem(list.path, `${list.label} ${fault}`);
+  }
+}
+
+/** The texts of those that are good. */
+async function readAuthorities(reader: Reader, { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number }): Promise<string[]> {
+  const good: string[] = [];
+  for (const [index, file] of asList(named).entries()) {
+    const authority = await reader.file([...path, index], file);
+    if (authority === undefined) continue;
+    const text = authority.bytes.toString("utf8");
+    const fault = judged(() => void createTrust({ ca: [text], crl: [], now }));
+    if (fault === undefined) good.push(text);
+    else reader.problem(authority.path, `${authority.label} ${fault}`);
+  }
+  return good;
+}
+
+/** What the trust finds wrong, as what follows the name of the file. */
+function judged(create: () => void): string | undefined {
+  try {
+    create();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof PipegateError)) throw error;
+    const what = error.message.replace(/^trust\.(?:ca|crl)\[\d+\]:? /, (label) => (label.endsWith(": ") ? "is refused: " : ""));
+    return error.next === undefined ? what : `${what}; ${error.next}`;
+  }
+}
+
+function asMap(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Readonly<Record<string, unknown>>) : {};
+}
+
+function asList(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function at(value: unknown, key: string): unknown {
+  const map = asMap(value);
+  return Object.hasOwn(map, key) ? map[key] : undefined;
+}
