@@ -164,7 +164,7 @@ async function idle(on: Running, using: Using): Promise<Record<string, number>> 
 
 async function idlePipes(on: Running, using: Using): Promise<Record<string, number>> {
   await framed(on, using, "opens", 100, 4);
-  const [sessions, pipes] = [400 / Math.min(4, using.divide), 4000 / Math.min(4, using.divide)];
+  const [sessions, pipes] = [1000, 4000 / Math.min(4, using.divide)]; // few sessions would show the heap's steps, not their size
   const before = await settled(on);
   const child = new Child(framedWords(on, ["hold", sessions, pipes]), { environment: { CERTS: using.folder } });
   try {
