@@ -159,5 +159,5 @@ export function commandHere(): string {
   if ("Deno" in globalThis) return "deno task --quiet pipegate";
   if (environment("npm_command") === "exec") return "npx pipegate";
   if (environment("npm_lifecycle_event") !== undefined) return "npm run --silent pipegate --";
-  return /main\.ts$/u.test(process.argv[1] ?? "") ? `node ${relative(".", process.argv[1]!)}` : "pipegate";
+  return process.argv[1]?.endsWith("main.ts") ? `node ${relative(".", process.argv[1])}` : "pipegate";
 }

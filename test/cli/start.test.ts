@@ -21,8 +21,8 @@ const source = (path: string): URL => new URL(`../../src/${path}`, import.meta.u
 test.each(["cli/main.ts", "cli/pipe.ts", "cli/forward.ts"])("%s loads no package but commander, so that it starts quickly", (path) => {
   expect([...packagesOf(source(path))]).toEqual(["commander"]);
 });
-test("the library's client loads no package at all", () => {
-  expect([...packagesOf(source("client.ts"))]).toEqual([]);
+test("the library loads no package at once, neither for a client nor for a gateway", () => {
+  expect([...packagesOf(source("mod.ts"))]).toEqual([]);
 });
 test("this way of looking finds what a module loads", () => {
   expect(packagesOf(source("base/log-writer.ts"))).toContain("pino");

@@ -14,7 +14,11 @@ export const pairRuntimes: readonly { readonly name: "node" | "deno"; readonly w
   .map((name) => {
     if (("Deno" in globalThis ? "deno" : "node") === name) return { name, words: runtimeWords };
     const binary = `${root}node_modules/.bin/${name}`;
-    return { name, words: name === "deno" ? [binary, "run", "-A", "--quiet", "--node-modules-dir=manual"] : [binary, "--disable-warning=ExperimentalWarning"] };
+    return {
+      name,
+      words:
+        name === "deno" ? [binary, "run", "-A", "--quiet", "--node-modules-dir=manual"] : [binary, "--disable-warning=ExperimentalWarning"],
+    };
   })
   .filter(({ words }) => existsSync(words[0] as string) || process.env["CI"] !== undefined);
 
