@@ -199,7 +199,7 @@ function shake(below: Socket, { tls, name, stands, failed }: Handshake): void {
     stands(() =>
       socketChannel(socket, {
         broken: "target_reset",
-        cut: () => void below.resetAndDestroy(),
+        below,
         ...(gate === undefined ? {} : { hold: () => gate.hold(), release: () => gate.release() }),
       }),
     );

@@ -14,8 +14,8 @@ export interface SocketChannelOptions {
   /** Where pausing the socket itself does not stop its reads (TLS on Deno): hold and release what feeds it. Both or none. */
   readonly hold?: () => void;
   readonly release?: () => void;
-  /** Cuts the connection under a TLS socket with a RST. Default: what can be found out about the socket. */
-  readonly cut?: () => void;
+  /** The TCP socket under a TLS socket. Default: the one that node:tls itself put it on. */
+  readonly below?: Socket;
 }
 
 /** Bytes that wait here and in the socket: `write` asks for a pause from HIGH on, and says `drained` from LOW down. */
@@ -271,26 +271,29 @@ class SocketChannel implements Channel {
     if (this.#broken !== undefined) this.#inbox = [];
   }
 
+  /** Closes with a RST. */
   #cut(): void {
-    const below = transportOf(this.#socket);
-    // Node crashes when a TLS socket's transport is taken away inside one of its own events; so that waits for the turn's end.
-    if (this.#options.cut !== undefined || below !== this.#socket) setImmediate(() => this.#cutNow(below));
-    else this.#cutNow(below);
-  }
-
-  #cutNow(below: Socket): void {
-    try {
-      if (this.#options.cut !== undefined) this.#options.cut();
-      else below.resetAndDestroy();
-    } catch {
-      // A unix socket has no reset: closing it is all there is.
+    const socket = this.#socket;
+    const below = this.#options.below ?? parentOf(socket);
+    if (below !== undefined) {
+      // Resetting the lower one first crashes Node (a write under way finds its TLS gone). So it is only told how to close when TLS closes it.
+      const flags = below as { resetAndClosing?: boolean; _resetAndClosing?: boolean };
+      flags.resetAndClosing = true; // Node
+      flags._resetAndClosing = true; // Deno
+      socket.once("close", () => void below.destroy());
+      socket.destroy();
+      return;
     }
-    if (!this.#socket.destroyed) this.#socket.destroy();
+    try {
+      socket.resetAndDestroy();
+    } catch {
+      socket.destroy(); // a unix socket has no reset: closing it is all there is
+    }
   }
 }
 
-/** The TCP socket under a TLS socket, else the socket itself. A TLS socket cannot be reset, and destroying it sends a clean FIN. */
-function transportOf(socket: Socket): Socket {
+/** The TCP socket that a TLS socket stands on, if it is one. */
+function parentOf(socket: Socket): Socket | undefined {
   const parent = (socket as { _parent?: unknown })._parent;
-  return parent instanceof Socket ? parent : socket;
+  return parent instanceof Socket ? parent : undefined;
 }

@@ -8,6 +8,8 @@ import { type AddressInfo, createServer as createNetServer, type Server, type So
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import { facts } from "../../src/runtime/facts.ts";
+import { Gate } from "../../src/runtime/gate.ts";
 
 export type Behaviour = (socket: Socket, backEnd: BackEnd) => void;
 
@@ -21,6 +23,10 @@ export interface BackEnd {
   received: number;
   /** The accepted sockets that are open. */
   readonly sockets: ReadonlySet<Socket>;
+  /** Stops reading from all connections, or goes on. */
+  stall(stalled: boolean): void;
+  /** Cuts all connections with a RST, under TLS too. */
+  reset(): void;
   close(): Promise<void>;
 }
 
@@ -33,6 +39,8 @@ export interface BackEndOptions {
 
 export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions = {}): Promise<BackEnd> {
   const sockets = new Set<Socket>();
+  const below = new Set<Socket>(); // the TCP sockets, those under TLS too
+  const gates = new Set<Gate>();
   const accept = (socket: Socket): void => {
     socket.on("error", () => socket.destroy());
     sockets.add(socket);
@@ -40,17 +48,20 @@ export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions
     backEnd.connections++;
     behaviour(socket, backEnd);
   };
-  const server: Server =
-    options.tls === undefined
-      ? createNetServer({ allowHalfOpen: true, noDelay: true }, accept)
-      : createTlsServer({ ...options.tls, allowHalfOpen: true } as TlsOptions, accept);
-  const below = new Set<Socket>(); // under TLS, sockets that did not finish their handshake
-  server.on("connection", (socket: Socket) => {
+  const shake = options.tls === undefined ? undefined : createTlsServer({ ...options.tls, allowHalfOpen: true } as TlsOptions, accept);
+  shake?.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy());
+  const server: Server = createNetServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     below.add(socket);
     socket.on("error", () => {});
     socket.on("close", () => below.delete(socket));
+    if (shake === undefined) return accept(socket);
+    if (facts.holdsTlsReads) return void shake.emit("connection", socket);
+    const gate = new Gate(socket); // Deno's own TLS sockets do not stop reading, and show a RST as an end
+    gates.add(gate);
+    gate.on("error", () => {});
+    gate.on("close", () => gates.delete(gate));
+    shake.emit("connection", gate);
   });
-  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy());
   const folder = options.unix ? await mkdtemp(join(tmpdir(), "pipegate-back-end-")) : "";
   const path = folder && join(folder, "s");
   await new Promise<void>((resolve, reject) => {
@@ -66,6 +77,19 @@ export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions
     connections: 0,
     received: 0,
     sockets,
+    stall(stalled) {
+      for (const gate of gates) {
+        if (stalled) gate.hold();
+        else gate.release();
+      }
+      for (const socket of sockets) {
+        if (stalled) socket.pause();
+        else socket.resume();
+      }
+    },
+    reset() {
+      for (const socket of below) socket.resetAndDestroy();
+    },
     async close() {
       for (const socket of [...sockets, ...below]) socket.destroy();
       await new Promise<void>((resolve) => server.close(() => resolve()));
@@ -77,7 +101,7 @@ export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions
 
 /** Sends back what comes, and ends after its client did. */
 export const echo: Behaviour = (socket) => {
-  socket.on("data", (chunk) => {
+  socket.on("data", (chunk: Buffer) => {
     if (!socket.write(chunk)) socket.pause();
   });
   socket.on("drain", () => socket.resume());
@@ -91,7 +115,7 @@ export const sink: Behaviour = (socket, backEnd) => {
 };
 
 /** Accepts and does nothing: neither reads nor writes. */
-export const silent: Behaviour = (socket) => void socket.pause();
+export const silent: Behaviour = (_socket, backEnd) => backEnd.stall(true);
 
 /** Byte `at` of what `source` and `answering` send. */
 export function sourceByte(at: number): number {
@@ -136,7 +160,7 @@ export function resetting(before: Uint8Array = new Uint8Array(0)): Behaviour {
 export function u32Responder(answer: (message: Uint8Array) => Uint8Array = (message) => message): Behaviour {
   return (socket) => {
     let held: Buffer = Buffer.alloc(0);
-    socket.on("data", (chunk) => {
+    socket.on("data", (chunk: Buffer) => {
       held = Buffer.concat([held, chunk]);
       const out: Uint8Array[] = [];
       let at = 0;
