@@ -10,7 +10,7 @@ export class ChannelWatch {
   readonly faults: string[] = [];
   readonly chunks: Uint8Array[] = [];
   /** Messages that are whole; bytes channels have none. */
-  readonly messages: Uint8Array[] = [];
+  readonly messages: Buffer[] = [];
   bytes = 0;
   drains = 0;
   ended = false;
