@@ -39,7 +39,10 @@ function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Readi
   if (digits === undefined) return { ok: false, ...noteFor(text) };
   const port = Number(digits);
   if (port > 65_535 || port < least) return { ok: false, note: `ports go from ${least} to 65535` };
-  if (digits.length > 1 && digits.startsWith("0")) return { ok: false, note: `did you mean ${text.slice(0, -digits.length)}${port}` };
+  if (digits.length > 1 && digits.startsWith("0")) {
+    const mended = `${text.slice(0, -digits.length)}${port}`;
+    return parseAddress(mended, { least }).ok ? { ok: false, note: `did you mean ${printed(mended)}` } : { ok: false };
+  }
   if (six !== undefined) {
     const host = parseV6(six);
     return host === undefined ? { ok: false, note: `${printed(six)} is not an IPv6 address` } : { ok: true, value: { host, port } };

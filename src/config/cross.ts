@@ -2,6 +2,7 @@
  * What only two places of a config together can get wrong: names that nothing bears, two listeners on one address, rules that can never
  * answer. Promises: looks at a config that is wrong elsewhere, too, so that all errors are told at once; what is merely odd is a warning.
  */
+import { normalize } from "node:path";
 import type { Identity } from "../identity/identity.ts";
 import { matchesClient, matchesTarget, parseClientPattern, parseTargetPattern, type ClientPattern, type TargetPattern } from "../policy/pattern.ts";
 import type { ListenAddress } from "../tls/listener-options.ts";
@@ -69,7 +70,7 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
 function checkAddresses(shape: unknown, problems: Finding[]): void {
   const taken: { readonly path: Path; readonly address: ListenAddress }[] = [];
   const take = (path: Path, address: ListenAddress): void => {
-    const other = taken.find((one) => collide(one.address, address));
+    const other = taken.find((one) => collide(plain(one.address), plain(address)));
     if (other !== undefined) problems.push({ path, says: `${addressLine(address)} is taken by ${pathText(other.path)} (${addressLine(other.address)})` });
     taken.push({ path, address });
   };
@@ -79,6 +80,11 @@ function checkAddresses(shape: unknown, problems: Finding[]): void {
   }
   const admin = at(at(shape, "admin"), "listen");
   if (typeof admin === "string") take(["admin", "listen"], { kind: "unix", path: admin });
+}
+
+/** Without detours in a path. */
+function plain(address: ListenAddress): ListenAddress {
+  return address.kind === "unix" ? { kind: "unix", path: normalize(address.path) } : address;
 }
 
 function checkTarget(target: unknown, { path, problems }: { readonly path: Path; readonly problems: Finding[] }): void {

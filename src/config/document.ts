@@ -53,8 +53,9 @@ export function readYaml(text: string): Tree {
 }
 
 function syntaxProblems(document: Document.Parsed, { text, placeAt }: { readonly text: string; placeAt(offset: number): Place }): Problem[] {
-  const problems = [...document.errors, ...document.warnings]
-    .slice(0, MAX_SYNTAX_PROBLEMS)
+  const all = [...document.errors, ...document.warnings];
+  const deep = all.find(({ code }) => code === "RESOURCE_EXHAUSTION"); // the others only follow from it
+  const problems = (deep === undefined ? all.slice(0, MAX_SYNTAX_PROBLEMS) : [deep])
     .map((error) => ({ place: placeAt(error.pos[0]), path: [], says: syntaxText(error, text) }));
   const { explicit, version } = document.directives.yaml;
   if (explicit === true && version !== "1.2") {

@@ -70,14 +70,23 @@ export function wholeNumber(options: { readonly least: number; readonly most: nu
 
 type Output<E> = E extends Readonly<Record<string, Schema<unknown>>> ? { [K in keyof E]: v.InferOutput<E[K]> } : never;
 
-/** A map with these keys; unknown ones are reported by unknown.ts, so what is said of them here is left out there. */
+/** A map with these keys. Unknown ones are told by unknown.ts, all of them; what is said of the first here is passed over. */
 export function map<E extends Readonly<Record<string, Schema<unknown>>>>(entries: E, description: string): Schema<Output<E>> {
   const says = (issue: v.StrictObjectIssue): string => {
-    if (issue.path === undefined) return mismatch("a map of keys and values", issue.input);
+    if (issue.path === undefined) return notMap(issue.input);
     const entry = entries[String(issue.path.at(-1)?.key)];
     return entry === undefined ? "unknown key" : `missing; ${expectation(entry)}`;
   };
-  return v.pipe(v.strictObject(entries, says), v.description(description)) as Schema<unknown> as Schema<Output<E>>;
+  return noList(v.pipe(v.strictObject(entries, says), v.description(description)) as Schema<unknown> as Schema<Output<E>>);
+}
+
+/** valibot takes a list for a map with the keys 0, 1, ... */
+function noList<T>(whole: Schema<T>): Schema<T> {
+  return v.lazy((input): v.GenericSchema<unknown, T> => (Array.isArray(input) ? failing([], notMap(input)) : whole));
+}
+
+function notMap(input: unknown): string {
+  return mismatch("a map of keys and values", input);
 }
 
 /** `expected ...` for a value of this schema, out of its own message. */
@@ -123,8 +132,8 @@ export function oneOrList<T>(item: Schema<T>, { description, expected }: ListOpt
 
 /** A map from names of the user's choice. */
 export function named<T>(value: Schema<T>, { key, description }: { readonly key: Form<string>; readonly description: string }): Schema<Readonly<Record<string, T>>> {
-  const says = (issue: Faulty): string => mismatch("a map of keys and values", issue.input);
-  return v.pipe(v.record(text(key) as v.GenericSchema<string, string>, value, says), v.description(description)) as Schema<Readonly<Record<string, T>>>;
+  const whole = v.record(text(key) as v.GenericSchema<string, string>, value, (issue: Faulty) => notMap(issue.input));
+  return noList(v.pipe(whole, v.description(description)) as Schema<Readonly<Record<string, T>>>);
 }
 
 /** Whichever of `kinds` the map names by its first key; each kind is a key that only it has. */

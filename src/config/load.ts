@@ -112,9 +112,11 @@ function judge(tree: Tree): Judged {
   const unknown = unknownKeys(configSchema, tree.value);
   for (const { path, says } of unknown) problems.push({ place: tree.keyPlace(path), path, says });
   const meant = new Set(unknown.map((key) => JSON.stringify(key.meant)));
+  const told = new Set(tree.problems.map((problem) => JSON.stringify(problem.path)));
   for (const issue of result.issues ?? []) {
     if (issue.type === "strict_object" && issue.expected === "never") continue; // unknownKeys tells them all
     const path = (issue.path ?? []).map(({ key }) => (typeof key === "number" ? key : String(key)));
+    if (path.length > 0 && told.has(JSON.stringify(path))) continue; // it is what the document made of something worse
     if (issue.type === "strict_object" && meant.has(JSON.stringify(path))) continue; // it is there, misspelt
     const ofKey = issue.path?.at(-1)?.origin === "key" && issue.type !== "strict_object";
     problems.push({ place: ofKey ? tree.keyPlace(path) : tree.place(path), path, says: issue.message });

@@ -88,7 +88,7 @@ const serverName: Form<string> = {
   description: "The name that the client asks for (SNI).",
   read: (name) => {
     const fault = name === "" || /^[0-9.]+$/.test(name) ? "" : hostFault(name);
-    return fault === undefined ? { ok: true, value: name.toLowerCase() } : { ok: false, ...(fault === "" ? {} : { note: fault }) };
+    return fault === undefined ? { ok: true, value: name } : { ok: false, ...(fault === "" ? {} : { note: fault }) };
   },
 };
 

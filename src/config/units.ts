@@ -57,13 +57,15 @@ interface Scale {
 }
 
 function parseAmount(text: string, scale: Scale): Reading<number> {
-  if (scale.pattern.test(text)) {
-    const digits = Number.parseInt(text, 10);
-    const value = digits * scale.units[text.replace(/^[0-9]+/, "")]!;
-    return Number.isSafeInteger(value) ? { ok: true, value } : { ok: false, note: "that is more than can be counted" };
-  }
+  const value = exactAmount(text, scale);
+  if (value !== undefined) return Number.isSafeInteger(value) ? { ok: true, value } : { ok: false, note: "that is more than can be counted" };
   const guess = guessAmount(text, scale);
-  return guess === undefined ? { ok: false } : { ok: false, note: `did you mean ${guess}` };
+  return guess !== undefined && Number.isSafeInteger(exactAmount(guess, scale)) ? { ok: false, note: `did you mean ${guess}` } : { ok: false };
+}
+
+/** Undefined: it is not of the form. */
+function exactAmount(text: string, { pattern, units }: Scale): number | undefined {
+  return pattern.test(text) ? Number.parseInt(text, 10) * units[text.replace(/^[0-9]+/, "")]! : undefined;
 }
 
 /** The right form of what somebody may have meant. */
@@ -100,7 +102,8 @@ interface RateForm {
 function parseRateOf(text: string, { read, pattern }: RateForm): Reading<Rate> {
   if (!pattern.test(text)) {
     const guess = guessRate(text, read);
-    return guess === undefined || !pattern.test(guess) ? { ok: false } : { ok: false, note: `did you mean ${guess}` };
+    const isGood = guess !== undefined && pattern.test(guess) && parseRateOf(guess, { read, pattern }).ok;
+    return isGood ? { ok: false, note: `did you mean ${guess}` } : { ok: false };
   }
   const [rate, burst] = text.split("/s burst ") as [string, string | undefined];
   const perSecond = read(rate.replace(/\/s$/, ""));
