@@ -60,7 +60,10 @@ export function dialTls(options: TlsOptions): DialTls {
     }
   } catch (error) {
     const what = error instanceof Error ? error.message : String(error);
-    throw new PipegateError("config", `a target's TLS credentials cannot be used: ${what}`, { next: "check its ca, certificate and key", cause: error });
+    throw new PipegateError("config", `a target's TLS credentials cannot be used: ${what}`, {
+      next: "check its ca, certificate and key",
+      cause: error,
+    });
   }
   const whole: ConnectionOptions = {
     ...(options.ca.length > 0 ? { ca: [...options.ca] } : {}), // without: public roots
@@ -70,7 +73,8 @@ export function dialTls(options: TlsOptions): DialTls {
   const fixed = { rejectUnauthorized: true, allowHalfOpen: true } as const;
   // Reading the CAs costs as much as the handshake. Deno wants the options themselves.
   return {
-    options: facts.name === "node" ? { ...fixed, minVersion: "TLSv1.2", secureContext: createSecureContext(whole) } : { ...fixed, ...whole },
+    options:
+      facts.name === "node" ? { ...fixed, minVersion: "TLSv1.2", secureContext: createSecureContext(whole) } : { ...fixed, ...whole },
     serverName: options.serverName,
   };
 }
@@ -146,7 +150,14 @@ function connectOne(address: DialAddress, how: Attempt & { readonly host: string
     const socket =
       "path" in address
         ? connectNet({ path: address.path, allowHalfOpen: true })
-        : connectNet({ host: how.host, port: address.port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+        : connectNet({
+            host: how.host,
+            port: address.port,
+            allowHalfOpen: true,
+            noDelay: true,
+            keepAlive: true,
+            keepAliveInitialDelay: 60_000,
+          });
     let done = false;
     const finish = (): boolean => {
       if (done) return false;

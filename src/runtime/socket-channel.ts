@@ -224,7 +224,8 @@ class SocketChannel implements Channel {
     this.#delivering = true;
     if (this.#inbox.length > 0 && this.#broken === undefined) {
       let given = 0;
-      while (!this.#paused && given < this.#inbox.length && this.#broken === undefined) events.data(this.#inbox[given++] as Uint8Array, false);
+      while (!this.#paused && given < this.#inbox.length && this.#broken === undefined)
+        events.data(this.#inbox[given++] as Uint8Array, false);
       this.#inbox.splice(0, given);
     }
     if (this.#ended && !this.#endGiven && this.#inbox.length === 0 && this.#broken === undefined) {
@@ -259,7 +260,8 @@ class SocketChannel implements Channel {
   #onClose(): void {
     if (this.#isOver) return;
     if (!this.#ended) this.#broken ??= { reason: this.#options.broken, detail: "the connection was closed without an end" };
-    else if (!this.#socket.writableFinished) this.#broken ??= { reason: this.#options.broken, detail: "the connection was closed before all was sent" };
+    else if (!this.#socket.writableFinished)
+      this.#broken ??= { reason: this.#options.broken, detail: "the connection was closed before all was sent" };
     this.#isOver = true;
     this.#drop();
     this.#deliver();

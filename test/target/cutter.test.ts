@@ -15,7 +15,7 @@ interface Cut {
 /** Feeds the pieces; `stops` says at which parts the taker asks for a pause. */
 function feed(cutter: Cutter, pieces: readonly Uint8Array[], stops: (part: number) => boolean = () => false): Cut {
   const messages: Buffer[] = [];
-  let open: Uint8Array[] = [];
+  const open: Uint8Array[] = [];
   let part = 0;
   for (const piece of pieces) {
     let at = 0;

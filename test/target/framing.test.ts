@@ -27,7 +27,9 @@ const sizes = fc.array(fc.integer({ min: 1, max: 9_000 }), { minLength: 1, maxLe
 function messagesFor(framing: Framing): fc.Arbitrary<Uint8Array[]> {
   const length = fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 0, max: 20_000 }));
   const fill = framing === "lines" ? fc.integer({ min: 11, max: 255 }) : fc.integer({ min: 0, max: 255 });
-  const message = fc.tuple(length, fill).map(([size, first]) => Uint8Array.from({ length: size }, (_, at) => (at === 0 ? first : framing === "lines" ? 11 + (at % 200) : at)));
+  const message = fc
+    .tuple(length, fill)
+    .map(([size, first]) => Uint8Array.from({ length: size }, (_, at) => (at === 0 ? first : framing === "lines" ? 11 + (at % 200) : at)));
   return fc.array(message, { maxLength: 12 });
 }
 
