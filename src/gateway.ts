@@ -213,7 +213,7 @@ export class Gateway {
     const { socket, hold, release, below } = connection;
     const channel = socketChannel(socket, {
       broken: "session_lost",
-      cut: () => below.resetAndDestroy(),
+      below,
       ...(hold === undefined || release === undefined ? {} : { hold, release }),
     });
     if (!permit.ok) {

@@ -53,7 +53,7 @@ export class Journal {
   connectionOpen(connection: ConnectionFacts): void {
     this.#metrics.connections++;
     this.#metrics.connectionsTotal++;
-    this.#logger.info("connection open", connectionFields(connection));
+    this.#logger.debug("connection open", connectionFields(connection)); // its line comes when it closes; until then `status` shows it
   }
 
   connectionClose(connection: ConnectionFacts, end: { readonly openedAt: number; readonly pipes: number; readonly broken: Break | undefined }): void {

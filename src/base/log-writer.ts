@@ -70,19 +70,26 @@ function safe(value: LogValue): LogValue {
 }
 
 function jsonWriter({ destination, wall, level }: WriterOptions): Write {
+  let at = -1;
+  let text = "";
   const out = pino(
     {
       level,
       base: null,
-      timestamp: () => `,"time":"${new Date(wall()).toISOString()}"`,
+      timestamp: () => {
+        const now = wall();
+        if (now !== at) text = `,"time":"${new Date((at = now)).toISOString()}"`;
+        return text;
+      },
       formatters: { level: (label) => ({ level: label }) },
     },
     destination,
   );
-  return (at, entry) => {
+  return (rank, entry) => {
+    if (ranks[rank] < ranks[level]) return;
     const line: Record<string, LogValue> = {};
     for (const [name, value] of Object.entries(entry)) if (value !== undefined) line[name] = safe(value);
-    out[at](line);
+    out[rank](line);
   };
 }
 

@@ -58,14 +58,32 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
   const [first] = chain;
   if (first === undefined || first.length === 0) return { ok: false, reason: "no_certificate", detail: "no certificate was presented" };
   const fingerprint = fingerprintOf(first);
+  return judgeAgain(fingerprint, trust, options.now) ?? verdictOf(fingerprint, () => judgeFirst(chain, trust, options));
+}
+
+/**
+ * The verdict on a leaf that was proven under this trust before: only times and revocation are left to judge. Undefined: it was not.
+ * `fingerprint`: `sha256:HEX` of the leaf that the peer presented and has shown to hold the key of, as the TLS stack computed it.
+ */
+export function judgeAgain(fingerprint: string, trust: Trust, now: number): Verdict | undefined {
+  const proven = memory.get(trust)?.get(fingerprint);
+  if (proven === undefined) return undefined;
+  return verdictOf(fingerprint, () => {
+    judgeNow(proven.path, trust, now);
+    return proven.identity;
+  });
+}
+
+function judgeFirst(chain: readonly Uint8Array[], trust: Trust, options: JudgeOptions): Identity {
+  const proven = prove(chain, trust, options);
+  remember(trust, proven);
+  judgeNow(proven.path, trust, options.now);
+  return proven.identity;
+}
+
+function verdictOf(fingerprint: string, act: () => Identity): Verdict {
   try {
-    let proven = remembered(trust).get(fingerprint);
-    if (proven === undefined) {
-      proven = prove(chain, trust, options);
-      remember(trust, proven);
-    }
-    judgeNow(proven.path, trust, options.now);
-    return { ok: true, identity: proven.identity };
+    return { ok: true, identity: act() };
   } catch (error) {
     if (error instanceof Refusal) return { ok: false, reason: error.reason, detail: printable(error.message), fingerprint };
     const detail = error instanceof DerFault ? `a certificate that cannot be read: ${error.message}` : `a certificate that cannot be judged: ${String(error)}`;
@@ -84,14 +102,9 @@ interface Proven {
 
 const memory = new WeakMap<Trust, Map<string, Proven>>();
 
-function remembered(trust: Trust): Map<string, Proven> {
+function remember(trust: Trust, proven: Proven): void {
   let map = memory.get(trust);
   if (map === undefined) memory.set(trust, (map = new Map()));
-  return map;
-}
-
-function remember(trust: Trust, proven: Proven): void {
-  const map = remembered(trust);
   if (map.size >= MAX_PROVEN) map.delete(map.keys().next().value as string); // the oldest
   // A path that ends without a CA was proven by OpenSSL in that one handshake: it is not ours to keep.
   if (proven.path.length > 1) map.set(proven.identity.fingerprint, proven);

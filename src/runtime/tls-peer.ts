@@ -20,3 +20,10 @@ export function presentedChain(socket: TLSSocket): Buffer[] {
   }
   return chain;
 }
+
+/** `sha256:HEX` of the presented leaf where the runtime has it at hand (Node); undefined elsewhere, or without a certificate. */
+export function presentedFingerprint(socket: TLSSocket): string | undefined {
+  if (facts.name !== "node") return undefined;
+  const hex = socket.getPeerX509Certificate()?.fingerprint256;
+  return hex === undefined ? undefined : `sha256:${hex.replaceAll(":", "").toLowerCase()}`;
+}

@@ -9,11 +9,11 @@ import { systemClock, type Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
-import { judge } from "../identity/judge.ts";
+import { judge, judgeAgain } from "../identity/judge.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
 import { createServer, type Secured } from "../runtime/tls-server.ts";
-import { presentedChain } from "../runtime/tls-peer.ts";
+import { presentedChain, presentedFingerprint } from "../runtime/tls-peer.ts";
 import { handshakeReason } from "./failure.ts";
 import type { ListenAddress, ListenerOptions } from "./listener-options.ts";
 import { sourceOf, type Source } from "./source.ts";
@@ -173,10 +173,13 @@ class Door implements Listener {
   /** The one guard from socket to identity. */
   #judge(socket: TLSSocket): ReturnType<typeof judge> {
     const resumed = socket.isSessionReused();
-    const chain = presentedChain(socket);
     if (resumed && facts.endsTickets) return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
     const proven = !resumed && facts.provesChains && socket.authorized;
-    const verdict = judge(chain, this.#options.trust, { now: systemClock.wall(), verifiedByRuntime: proven });
+    const { trust } = this.#options;
+    const now = systemClock.wall();
+    const fingerprint = presentedFingerprint(socket);
+    const known = fingerprint === undefined ? undefined : judgeAgain(fingerprint, trust, now);
+    const verdict = known ?? judge(presentedChain(socket), trust, { now, verifiedByRuntime: proven });
     if (verdict.ok && !resumed && !socket.authorized) return { ok: false, reason: "unknown_issuer", detail: "the TLS stack did not authorize it" };
     return verdict;
   }
