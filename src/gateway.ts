@@ -441,6 +441,20 @@ function waitsOf({ inbound, outbound }: Pipe): string[] {
   return waits;
 }
 
+export interface CreateGatewayOptions extends GatewayOptions {
+  /** Where relative paths in the config start. Default: the working folder. */
+  readonly folder?: string;
+}
+
+/**
+ * A gateway in this process. `config`: an object of the same shape as the config file, judged in the same way; files that it names are read.
+ * Rejects with a PipegateError `config` that carries everything that is wrong. Nothing is opened before `listen()`.
+ */
+export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
+  const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
+  return new Gateway(await configFrom(config, { folder: options.folder ?? "." }), options);
+}
+
 /** `127.0.0.1:8443`, `[::1]:8443`, `unix:/run/x.sock`. */
 export function addressText(address: ListenAddress): string {
   if (address.kind === "unix") return `unix:${address.path}`;
