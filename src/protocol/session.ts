@@ -64,9 +64,11 @@ const FLUSH_AT = 16 << 10;
 const STALL_MS = 5_000;
 const DEAD_AFTER_PINGS = 4;
 const LINGER_MS = 1_000;
-/** Shortest round trip that is believed, ms. */
-const MIN_ROUND_TRIP = 1;
+/** Shortest round trip that is believed, ms. More would let windows grow on fast paths, where they only make queues. */
+const MIN_ROUND_TRIP = 0.1;
 const ROUND_TRIP_AGE_MS = 10_000;
+/** Before so many round trips were measured, the shortest is not believed: the first ones also measure a busy start. */
+const ROUND_TRIP_SAMPLES = 4;
 
 export class Session {
   readonly role: "client" | "gateway";
@@ -132,6 +134,7 @@ export class Session {
   #pingCounter = 0;
   #roundTrip = MIN_ROUND_TRIP;
   #roundTripAt = -1;
+  #roundTripSamples = 0;
 
   constructor(options: SessionOptions) {
     this.role = options.role;
@@ -173,9 +176,9 @@ export class Session {
   get draining(): boolean {
     return this.#draining !== undefined;
   }
-  /** Shortest round trip seen lately, ms. */
+  /** Shortest round trip seen lately, ms; the shortest possible one until there are enough measurements. */
   get roundTripMs(): number {
-    return this.#roundTrip;
+    return this.#roundTripSamples < ROUND_TRIP_SAMPLES ? MIN_ROUND_TRIP : this.#roundTrip;
   }
 
   // ---- what the holder calls
@@ -435,7 +438,6 @@ export class Session {
     this.#helloTimer?.cancel();
     this.#helloTimer = undefined;
     this.#beatLater();
-    this.#ping();
     this.#events.ready?.(peer);
   }
 
@@ -557,6 +559,7 @@ export class Session {
     this.#pingSentAt = -1;
     this.#roundTrip = this.#roundTripAt < 0 || now - this.#roundTripAt > 60_000 ? seen : Math.min(this.#roundTrip, seen);
     this.#roundTripAt = now;
+    if (++this.#roundTripSamples < ROUND_TRIP_SAMPLES) this.#ping();
   }
 
   #beatLater(): void {
@@ -588,9 +591,9 @@ export class Session {
   #consumed(stream: Stream, cost: number): void {
     if (stream.window.consume(cost) && stream.accepted) {
       const now = this.#clock.now();
-      if (this.#roundTripAt >= 0 && now - this.#roundTripAt > ROUND_TRIP_AGE_MS) this.#ping();
+      if (this.#roundTripAt < 0 || now - this.#roundTripAt > ROUND_TRIP_AGE_MS) this.#ping();
       stream.consumedAt = now;
-      this.#writer.control(wire.encodeStreamCredit(stream.id, stream.window.grant(now, this.#roundTrip)));
+      this.#writer.control(wire.encodeStreamCredit(stream.id, stream.window.grant(now, this.roundTripMs)));
       this.#window.grow(stream.window.size * 1.5);
       this.#touched();
     }
@@ -599,7 +602,7 @@ export class Session {
 
   #grantSession(): void {
     if (this.#state !== "active") return;
-    this.#writer.control(wire.encodeSessionCredit(this.#window.grant(this.#clock.now(), this.#roundTrip), Math.max(0, this.#maxPeerId)));
+    this.#writer.control(wire.encodeSessionCredit(this.#window.grant(this.#clock.now(), this.roundTripMs), Math.max(0, this.#maxPeerId)));
     this.#touched();
   }
 
@@ -689,7 +692,7 @@ export class Session {
   #accept(stream: Stream, metadata: readonly Tlv[]): void {
     this.#pendingPeerStreams--;
     this.#budget.earn(4);
-    this.#writer.control(wire.encodeAccept(stream.id, stream.window.grant(this.#clock.now(), this.#roundTrip), metadata));
+    this.#writer.control(wire.encodeAccept(stream.id, stream.window.grant(this.#clock.now(), this.roundTripMs), metadata));
     this.#raiseOpenCredit();
     this.#touched();
   }

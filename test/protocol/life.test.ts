@@ -54,12 +54,19 @@ describe("heartbeat", () => {
     expect(pair.closed.gateway?.broken?.reason).toBe("slow_reader");
   });
 
-  test("measures the round trip", () => {
-    const peer = new RawPeer({ silent: true });
-    peer.send(wire.encodeHello({ min: 1, max: 1 }, []));
-    const [ping] = peer.seen(Type.PING);
-    peer.clock.advance(40);
-    peer.send(wire.encodePing(Type.PONG, ping!.payload));
+  test("measures the round trip once windows are in use, and believes the shortest of four", () => {
+    const peer = new RawPeer();
+    peer.open(1);
+    new Collected(peer.streams[0]!);
+    expect(peer.seen(Type.PING)).toEqual([]);
+    for (let n = 0; n < 5; n++) peer.send(dataFrame(1, Buffer.alloc(16_000)));
+    for (const ms of [90, 40, 60, 70]) {
+      const [ping] = peer.seen(Type.PING);
+      expect(peer.session.roundTripMs).toBe(0.1);
+      peer.clock.advance(ms);
+      peer.send(wire.encodePing(Type.PONG, ping!.payload));
+    }
+    expect(peer.seen(Type.PING)).toEqual([]);
     expect(peer.session.roundTripMs).toBe(40);
   });
 });
