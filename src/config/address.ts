@@ -39,10 +39,7 @@ function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Readi
   if (digits === undefined) return { ok: false, ...noteFor(text) };
   const port = Number(digits);
   if (port > 65_535 || port < least) return { ok: false, note: `ports go from ${least} to 65535` };
-  if (digits.length > 1 && digits.startsWith("0")) {
-    const mended = `${text.slice(0, -digits.length)}${port}`;
-    return parseAddress(mended, { least }).ok ? { ok: false, note: `did you mean ${printed(mended)}` } : { ok: false };
-  }
+  if (digits.length > 1 && digits.startsWith("0")) return { ok: false, ...guess(`${text.slice(0, -digits.length)}${port}`) };
   if (six !== undefined) {
     const host = parseV6(six);
     return host === undefined ? { ok: false, note: `${printed(six)} is not an IPv6 address` } : { ok: true, value: { host, port } };
@@ -98,14 +95,19 @@ export function hostFault(host: string): string | undefined {
 }
 
 function noteFor(text: string): { readonly note?: string } {
-  const [, scheme, rest] = /^([a-z][a-z0-9+.-]*):\/\/([^/]+)\/?$/i.exec(text) ?? [];
-  if (scheme !== undefined && parseAddress(rest!, { least: 1 }).ok) return { note: `did you mean ${rest}` };
-  if (/^[0-9]{1,5}$/.test(text)) return { note: `did you mean 127.0.0.1:${text}` };
+  const rest = /^[a-z][a-z0-9+.-]*:\/\/([^/]+)\/?$/i.exec(text)?.[1];
+  if (rest !== undefined) return guess(rest);
+  if (/^[0-9]{1,5}$/.test(text)) return guess(`127.0.0.1:${text}`);
   if (text.startsWith("/")) return { note: `did you mean unix:${printed(text)}` };
   const [, six, port] = /^([0-9A-Fa-f:.]+):([0-9]{1,5})$/.exec(text) ?? [];
-  if (six !== undefined && parseV6(six) !== undefined) return { note: `did you mean [${six}]:${port}` };
+  if (six !== undefined && parseV6(six) !== undefined) return guess(`[${six}]:${port}`);
   if (parseV6(text.replace(/^\[|\]$/g, "")) !== undefined || (text !== "" && hostFault(text) === undefined)) return { note: "the port is missing" };
   return {};
+}
+
+/** Only what would be taken is proposed. */
+function guess(mended: string): { readonly note?: string } {
+  return parseAddress(mended, { least: 1 }).ok ? { note: `did you mean ${printed(mended)}` } : {};
 }
 
 function printed(text: string): string {

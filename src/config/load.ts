@@ -106,7 +106,7 @@ interface Judged {
 }
 
 function judge(tree: Tree): Judged {
-  if (tree.value === undefined) return { tree, shape: undefined, problems: tree.problems, warnings: [] };
+  if (tree.value === undefined && tree.problems.length > 0) return { tree, shape: undefined, problems: tree.problems, warnings: [] };
   const result = v.safeParse(configSchema, tree.value);
   const problems: Problem[] = [...tree.problems];
   const unknown = unknownKeys(configSchema, tree.value);

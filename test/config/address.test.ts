@@ -21,6 +21,8 @@ describe("an address to listen on", () => {
   test.each([
     ["", undefined],
     ["8443", "did you mean 127.0.0.1:8443"],
+    ["88443", undefined],
+    [":::00", undefined],
     [":8443", "did you mean 0.0.0.0:8443 or [::]:8443"],
     ["*:8443", "did you mean 0.0.0.0:8443 or [::]:8443"],
     ["::1:80", "did you mean [::1]:80"],
