@@ -12,7 +12,11 @@ export const schemaFile: string = join(root, "schema/pipegate.schema.json");
 
 /** The text of the file. */
 export function schemaText(): string {
-  const { $defs = {}, $schema, ...schema } = toJsonSchema(configSchema, { typeMode: "input", target: "draft-2020-12" }) as Readonly<Record<string, unknown>>;
+  const {
+    $defs = {},
+    $schema,
+    ...schema
+  } = toJsonSchema(configSchema, { typeMode: "input", target: "draft-2020-12" }) as Readonly<Record<string, unknown>>;
   // Nothing in it is recursive, so each reference can stand for what it names.
   const whole = inlined(schema, $defs as Readonly<Record<string, unknown>>) as object;
   return `${JSON.stringify({ $schema, title: "The config of pipegate", ...whole }, undefined, 2)}\n`;

@@ -47,7 +47,12 @@ async function runCheck({ config: file, json = false }: CheckFlags): Promise<voi
 }
 
 function refusalOf(file: string, { problems }: ConfigError): unknown {
-  const listed = problems.map(({ place, path, says }) => ({ line: place?.line, column: place?.column, path: pathText(path), problem: says }));
+  const listed = problems.map(({ place, path, says }) => ({
+    line: place?.line,
+    column: place?.column,
+    path: pathText(path),
+    problem: says,
+  }));
   return { file, ok: false, problems: listed };
 }
 
@@ -55,7 +60,12 @@ interface Summary {
   readonly file: string;
   readonly ok: true;
   readonly files: readonly string[];
-  readonly listeners: readonly { readonly listen: string; readonly target?: string; readonly serverNames: Readonly<Record<string, string>>; readonly alpn: readonly string[] }[];
+  readonly listeners: readonly {
+    readonly listen: string;
+    readonly target?: string;
+    readonly serverNames: Readonly<Record<string, string>>;
+    readonly alpn: readonly string[];
+  }[];
   /** Until when our certificate holds, ISO. */
   readonly certificateExpires: string;
   readonly trust: { readonly authorities: readonly string[]; readonly revocationLists: number; readonly revoked: number };
@@ -111,13 +121,19 @@ function summaryLines(summary: Summary): string[] {
   add(
     "listens on",
     summary.listeners.map(({ listen, target, serverNames }) => {
-      const raw = [...Object.entries(serverNames).map(([name, wanted]) => `${wanted} as ${name}`), ...(target === undefined ? [] : [target])];
+      const raw = [
+        ...Object.entries(serverNames).map(([name, wanted]) => `${wanted} as ${name}`),
+        ...(target === undefined ? [] : [target]),
+      ];
       return `${listen} for pipegate/1${raw.length === 0 ? "" : `, and raw clients of ${raw.join(", ")}`}`;
     }),
   );
   add("shows", [`a certificate that holds until ${summary.certificateExpires}`]);
   add("trusts", trust.authorities);
-  add("refuses", trust.revocationLists === 0 ? [] : [`${count(trust.revoked, "revoked certificate")} of ${count(trust.revocationLists, "list")}`]);
+  add(
+    "refuses",
+    trust.revocationLists === 0 ? [] : [`${count(trust.revoked, "revoked certificate")} of ${count(trust.revocationLists, "list")}`],
+  );
   add(
     "targets",
     Object.entries(summary.targets).map(([name, text]) => `${name}: ${text}`),

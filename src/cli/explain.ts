@@ -3,7 +3,7 @@
  * Promises: the same guard and the same policy as the gateway's, read-only, without our key. Says what a certificate that OpenSSL
  * alone could complete with an intermediate from elsewhere would not get: the chain is the one in the file.
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { Command } from "commander";
 import { PipegateError } from "../base/error.ts";
 import { explanations, type Reason } from "../base/reason.ts";
@@ -52,8 +52,12 @@ async function runExplain(flags: ExplainFlags): Promise<void> {
   const verdict = judge(chain, createTrust({ ...loaded.trust, now }), { now, verifiedByRuntime: false });
   const told = tell(verdict, { loaded, target: flags.target });
   if (!told.allowed) process.exitCode = Status.refused;
-  if (flags.json) return answer(JSON.stringify({ certificate: { file: flags.cert, ...verdict }, target: flags.target, config: flags.config, ...told }, undefined, 2));
-  for (const line of [certificateLine(flags.cert, verdict), ...told.rules.map(({ says }) => says), ...told.answer]) answer(printable(line, 4096));
+  if (flags.json)
+    return answer(
+      JSON.stringify({ certificate: { file: flags.cert, ...verdict }, target: flags.target, config: flags.config, ...told }, undefined, 2),
+    );
+  for (const line of [certificateLine(flags.cert, verdict), ...told.rules.map(({ says }) => says), ...told.answer])
+    answer(printable(line, 4096));
 }
 
 async function readChain(file: string): Promise<readonly Uint8Array[]> {
@@ -105,7 +109,8 @@ function tell(verdict: Verdict, question: Question): Told {
   const explanation = explain(policy, identity, target);
   const rules = tellRules(explanation, { ...question, identity });
   const first = connectionLimits(policy, identity);
-  if (first === undefined) return refused("forbidden", rules, [`no rule knows ${identity.principal}: it is turned away at the door, whatever it asks for`]);
+  if (first === undefined)
+    return refused("forbidden", rules, [`no rule knows ${identity.principal}: it is turned away at the door, whatever it asks for`]);
   if (!loaded.targets.includes(target)) {
     const near = nearest(target, loaded.targets);
     return refused("unknown_target", rules, [`there is no target ${target}${near === undefined ? "" : `; did you mean ${near}`}`]);
@@ -137,7 +142,10 @@ function tellRules({ decision, rules }: Explanation, { loaded, identity, target 
       ...(lacks.includes("client") ? [`not this client: ${some(rule.clients)}`] : []),
       ...(lacks.includes("target") ? [`not ${target}: ${some(rule.targets)}`] : []),
     ];
-    const says = lacks.length === 0 ? `${where}: answers; ${client} is ${identity.principal}, ${fits} is ${target}` : `${where}: passed over; ${without.join("; ")}`;
+    const says =
+      lacks.length === 0
+        ? `${where}: answers; ${client} is ${identity.principal}, ${fits} is ${target}`
+        : `${where}: passed over; ${without.join("; ")}`;
     return { rule: index + 1, line: rule.line, verdict: lacks.length === 0 ? "decides" : "lacks", lacks, client, target: fits, says };
   });
 }

@@ -30,7 +30,8 @@ export function parseSocketPath(path: string): Reading<string> {
   if (path === "") return { ok: false, note: "the path is missing, as in unix:/run/pipegate.sock" };
   if (/[\u0000-\u001f\u007f]/.test(path)) return { ok: false, note: "a path has no control characters" };
   if (path.startsWith("//")) return { ok: false, note: `did you mean unix:${path.replace(/^\/+/, "/")}` };
-  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH) return { ok: false, note: `a socket's path ends at ${MAX_SOCKET_PATH} bytes` };
+  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH)
+    return { ok: false, note: `a socket's path ends at ${MAX_SOCKET_PATH} bytes` };
   return { ok: true, value: path };
 }
 
@@ -60,7 +61,9 @@ export function parseV6(text: string): string | undefined {
   const gap = 8 - left.length - right.length;
   if (tail === undefined ? gap !== 0 : gap < 1) return undefined;
   // The WHATWG serializer compresses as RFC 5952 says.
-  return new URL(`http://[${[...left, ...Array<number>(gap).fill(0), ...right].map((group) => group.toString(16)).join(":")}]`).hostname.slice(1, -1);
+  return new URL(
+    `http://[${[...left, ...Array<number>(gap).fill(0), ...right].map((group) => group.toString(16)).join(":")}]`,
+  ).hostname.slice(1, -1);
 }
 
 /** 16-bit groups between colons; the last of the address may be an IPv4 address, which is two. */
@@ -101,7 +104,8 @@ function noteFor(text: string): { readonly note?: string } {
   if (text.startsWith("/")) return { note: `did you mean unix:${printed(text)}` };
   const [, six, port] = /^([0-9A-Fa-f:.]+):([0-9]{1,5})$/.exec(text) ?? [];
   if (six !== undefined && parseV6(six) !== undefined) return guess(`[${six}]:${port}`);
-  if (parseV6(text.replace(/^\[|\]$/g, "")) !== undefined || (text !== "" && hostFault(text) === undefined)) return { note: "the port is missing" };
+  if (parseV6(text.replace(/^\[|\]$/g, "")) !== undefined || (text !== "" && hostFault(text) === undefined))
+    return { note: "the port is missing" };
   return {};
 }
 

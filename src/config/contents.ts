@@ -98,13 +98,18 @@ async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown
   }
 }
 
-async function readPair(reader: Reader, { path, holder, check }: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions }): Promise<void> {
+async function readPair(
+  reader: Reader,
+  { path, holder, check }: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions },
+): Promise<void> {
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
   const key = await reader.file([...path, "key"], at(holder, "key"), { secret: true });
   const checked = checkCredentials({ certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") }, check);
-  if (certificate !== undefined && checked.certificate !== undefined) reader.problem(certificate.path, `${certificate.label} ${checked.certificate}`);
+  if (certificate !== undefined && checked.certificate !== undefined)
+    reader.problem(certificate.path, `${certificate.label} ${checked.certificate}`);
   if (key !== undefined && checked.key !== undefined) reader.problem(key.path, `${key.label} ${checked.key}`);
-  if (certificate !== undefined) for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
+  if (certificate !== undefined)
+    for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
 }
 
 async function readTrust(reader: Reader, { trust, now }: { readonly trust: unknown; readonly now: number }): Promise<void> {
@@ -120,7 +125,10 @@ async function readTrust(reader: Reader, { trust, now }: { readonly trust: unkno
 }
 
 /** The texts of those that are good. */
-async function readAuthorities(reader: Reader, { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number }): Promise<string[]> {
+async function readAuthorities(
+  reader: Reader,
+  { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number },
+): Promise<string[]> {
   const good: string[] = [];
   for (const [index, file] of asList(named).entries()) {
     const authority = await reader.file([...path, index], file);

@@ -48,14 +48,18 @@ export function checkCredentials(pem: { readonly [K in keyof Credentials]: strin
   const fault = chainFault(chain, options);
   if (fault !== undefined) return { certificate: fault, ...keyFault, warnings: [], notAfter };
   const warnings = oddities(leaf.certificate, options);
-  if (key !== undefined && typeof key !== "string" && !fits(leaf, key)) return { key: "is not the key of the certificate; name the one that it was made for", warnings, notAfter };
+  if (key !== undefined && typeof key !== "string" && !fits(leaf, key))
+    return { key: "is not the key of the certificate; name the one that it was made for", warnings, notAfter };
   return { ...keyFault, warnings, notAfter };
 }
 
 function readChain(text: string): readonly Link[] | string {
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks === undefined) return "is cut off or damaged; copy it again";
-  if (blocks.length === 0) return text.includes("PRIVATE KEY-----") ? "holds a key and no certificate; are the two exchanged?" : "holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----";
+  if (blocks.length === 0)
+    return text.includes("PRIVATE KEY-----")
+      ? "holds a key and no certificate; are the two exchanged?"
+      : "holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----";
   if (blocks.length > MAX_CHAIN) return `holds ${blocks.length} certificates; at most ${MAX_CHAIN} make a chain`;
   try {
     return blocks.map((der) => {
@@ -71,7 +75,9 @@ function readChain(text: string): readonly Link[] | string {
 function readKey(text: string): KeyObject | string {
   if (/BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED/u.test(text)) return "is encrypted; decrypt it first: openssl pkey -in FILE -out FILE.pem";
   if (!text.includes("PRIVATE KEY-----")) {
-    return text.includes("BEGIN CERTIFICATE-----") ? "holds a certificate and no key; are the two exchanged?" : "holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----";
+    return text.includes("BEGIN CERTIFICATE-----")
+      ? "holds a certificate and no key; are the two exchanged?"
+      : "holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----";
   }
   try {
     return createPrivateKey(text);
@@ -90,19 +96,27 @@ function fits({ key }: Link, own: KeyObject): boolean {
 
 function chainFault(chain: readonly Link[], { role, now }: CheckOptions): string | undefined {
   const { certificate: leaf, key } = chain[0]!;
-  if (leaf.ca) return chain.length > 1 ? "begins with a CA's certificate; our own comes first" : "holds a CA's certificate instead of one that it issued for us";
+  if (leaf.ca)
+    return chain.length > 1
+      ? "begins with a CA's certificate; our own comes first"
+      : "holds a CA's certificate instead of one that it issued for us";
   const usage = role === "gateway" ? Eku.SERVER_AUTH : Eku.CLIENT_AUTH;
   const issue = `issue one: pipegate ca issue --role ${role}`;
-  if (leaf.extendedKeyUsage !== undefined && !leaf.extendedKeyUsage.includes(usage)) return `is not for a ${role === "gateway" ? "server (serverAuth)" : "client (clientAuth)"}; ${issue}`;
-  if (leaf.keyUsage !== undefined && (leaf.keyUsage & KeyUsage.DIGITAL_SIGNATURE) === 0) return `may not sign (key usage without digitalSignature); ${issue}`;
+  if (leaf.extendedKeyUsage !== undefined && !leaf.extendedKeyUsage.includes(usage))
+    return `is not for a ${role === "gateway" ? "server (serverAuth)" : "client (clientAuth)"}; ${issue}`;
+  if (leaf.keyUsage !== undefined && (leaf.keyUsage & KeyUsage.DIGITAL_SIGNATURE) === 0)
+    return `may not sign (key usage without digitalSignature); ${issue}`;
   const weak = weakness(key.publicKey);
   if (weak !== undefined) return `has a key that is too weak, ${weak}; use P-256, Ed25519, or RSA of 2048 bits and more`;
   for (const [index, { certificate }] of chain.entries()) {
     const whose = index === 0 ? "" : `, certificate ${index + 1},`;
-    if (now > certificate.notAfter) return `${whose.slice(1)} expired on ${new Date(certificate.notAfter).toISOString()}; ${issue}`.trimStart();
-    if (now + SKEW_MS < certificate.notBefore) return `${whose.slice(1)} is valid from ${new Date(certificate.notBefore).toISOString()} only; check the clock`.trimStart();
+    if (now > certificate.notAfter)
+      return `${whose.slice(1)} expired on ${new Date(certificate.notAfter).toISOString()}; ${issue}`.trimStart();
+    if (now + SKEW_MS < certificate.notBefore)
+      return `${whose.slice(1)} is valid from ${new Date(certificate.notBefore).toISOString()} only; check the clock`.trimStart();
     const issuer = chain[index + 1];
-    if (issuer !== undefined && !issued(issuer, chain[index]!)) return `is no chain: certificate ${index + 2} did not issue the one before it; leaf first, then each one's issuer`;
+    if (issuer !== undefined && !issued(issuer, chain[index]!))
+      return `is no chain: certificate ${index + 2} did not issue the one before it; leaf first, then each one's issuer`;
   }
   return undefined;
 }

@@ -4,7 +4,14 @@
  */
 import { normalize } from "node:path";
 import type { Identity } from "../identity/identity.ts";
-import { matchesClient, matchesTarget, parseClientPattern, parseTargetPattern, type ClientPattern, type TargetPattern } from "../policy/pattern.ts";
+import {
+  matchesClient,
+  matchesTarget,
+  parseClientPattern,
+  parseTargetPattern,
+  type ClientPattern,
+  type TargetPattern,
+} from "../policy/pattern.ts";
 import type { ListenAddress } from "../tls/listener-options.ts";
 import { addressLine, collide } from "./address.ts";
 import { didYouMean, pathText, type Path } from "./problem.ts";
@@ -31,11 +38,15 @@ export function crossCheck(shape: unknown): Findings {
   const named = (path: Path, name: unknown): void => {
     if (typeof name !== "string" || targets.includes(name)) return;
     const near = didYouMean(name, targets);
-    problems.push({ path, says: `there is no target ${JSON.stringify(name)}; ${near ?? (targets.length === 0 ? "name it under targets" : `there are ${some(targets)}`)}` });
+    problems.push({
+      path,
+      says: `there is no target ${JSON.stringify(name)}; ${near ?? (targets.length === 0 ? "name it under targets" : `there are ${some(targets)}`)}`,
+    });
   };
   for (const [index, listener] of listeners.entries()) checkListener(listener, { path: ["listeners", index], named, problems });
   checkAddresses(shape, problems);
-  if (targets.length === 0 && isMap(at(shape, "targets"))) problems.push({ path: ["targets"], says: "expected at least one target, such as echo: { builtin: echo }, got an empty map" });
+  if (targets.length === 0 && isMap(at(shape, "targets")))
+    problems.push({ path: ["targets"], says: "expected at least one target, such as echo: { builtin: echo }, got an empty map" });
   for (const [name, target] of Object.entries(mapOf(at(shape, "targets")))) checkTarget(target, { path: ["targets", name], problems });
   checkRules(shape, { named, targets, warnings });
   return { problems, warnings };
@@ -55,7 +66,8 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
   for (const [name, wanted] of Object.entries(names)) {
     named([...path, "serverNames", name], wanted);
     const first = seen.get(name.toLowerCase());
-    if (first !== undefined) problems.push({ path: [...path, "serverNames", name], says: `the same name as ${first}; capitals do not matter` });
+    if (first !== undefined)
+      problems.push({ path: [...path, "serverNames", name], says: `the same name as ${first}; capitals do not matter` });
     seen.set(name.toLowerCase(), name);
   }
   const alpn = listOf(at(listener, "alpn"));
@@ -63,7 +75,10 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
     if (alpn.indexOf(protocol) < index) problems.push({ path: [...path, "alpn", index], says: "it stands here a second time" });
   }
   if (alpn.length > 0 && target === undefined && Object.keys(names).length === 0) {
-    problems.push({ path: [...path, "alpn"], says: "it says what raw clients may ask for, and this listener has no target for them; add target or serverNames" });
+    problems.push({
+      path: [...path, "alpn"],
+      says: "it says what raw clients may ask for, and this listener has no target for them; add target or serverNames",
+    });
   }
 }
 
@@ -71,7 +86,8 @@ function checkAddresses(shape: unknown, problems: Finding[]): void {
   const taken: { readonly path: Path; readonly address: ListenAddress }[] = [];
   const take = (path: Path, address: ListenAddress): void => {
     const other = taken.find((one) => collide(plain(one.address), plain(address)));
-    if (other !== undefined) problems.push({ path, says: `${addressLine(address)} is taken by ${pathText(other.path)} (${addressLine(other.address)})` });
+    if (other !== undefined)
+      problems.push({ path, says: `${addressLine(address)} is taken by ${pathText(other.path)} (${addressLine(other.address)})` });
     taken.push({ path, address });
   };
   for (const [index, listener] of listOf(at(shape, "listeners")).entries()) {
@@ -89,8 +105,10 @@ function plain(address: ListenAddress): ListenAddress {
 
 function checkTarget(target: unknown, { path, problems }: { readonly path: Path; readonly problems: Finding[] }): void {
   const [certificate, key] = [at(target, "certificate"), at(target, "key")];
-  if (certificate !== undefined && key === undefined) problems.push({ path: [...path, "certificate"], says: "a certificate without its key; add key" });
-  if (certificate === undefined && key !== undefined) problems.push({ path: [...path, "key"], says: "a key without its certificate; add certificate" });
+  if (certificate !== undefined && key === undefined)
+    problems.push({ path: [...path, "certificate"], says: "a certificate without its key; add key" });
+  if (certificate === undefined && key !== undefined)
+    problems.push({ path: [...path, "key"], says: "a key without its certificate; add certificate" });
 }
 
 interface RuleCheck {
@@ -126,9 +144,13 @@ function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): vo
   if (read.length > 0) warnUnreachable(read, { targets, warnings });
 }
 
-function warnUnreachable(rules: readonly Patterns[], { targets, warnings }: { readonly targets: readonly string[]; readonly warnings: Finding[] }): void {
+function warnUnreachable(
+  rules: readonly Patterns[],
+  { targets, warnings }: { readonly targets: readonly string[]; readonly warnings: Finding[] },
+): void {
   for (const name of targets) {
-    if (!rules.some((rule) => rule.targets.some((pattern) => matchesTarget(pattern, name)))) warnings.push({ path: ["targets", name], says: "no rule lets anybody reach it" });
+    if (!rules.some((rule) => rule.targets.some((pattern) => matchesTarget(pattern, name))))
+      warnings.push({ path: ["targets", name], says: "no rule lets anybody reach it" });
   }
 }
 
@@ -138,9 +160,14 @@ function warnShadows(rules: readonly Patterns[], warnings: Finding[]): void {
   for (const [index, rule] of rules.entries()) {
     const cover = rules.slice(0, index).find((earlier) => {
       left -= earlier.clients.length * rule.clients.length + earlier.targets.length * rule.targets.length;
-      return left > 0 && rule.clients.every((one) => earlier.clients.some((other) => coversClient(other, one))) && rule.targets.every((one) => earlier.targets.some((other) => coversTarget(other, one)));
+      return (
+        left > 0 &&
+        rule.clients.every((one) => earlier.clients.some((other) => coversClient(other, one))) &&
+        rule.targets.every((one) => earlier.targets.some((other) => coversTarget(other, one)))
+      );
     });
-    if (cover !== undefined) warnings.push({ path: rule.path, says: `it can never answer, because ${pathText(cover.path)} matches everything that it matches` });
+    if (cover !== undefined)
+      warnings.push({ path: rule.path, says: `it can never answer, because ${pathText(cover.path)} matches everything that it matches` });
     if (left <= 0) return;
   }
 }
@@ -171,7 +198,18 @@ function coversTarget(other: TargetPattern, one: TargetPattern): boolean {
 
 /** An identity that has only these names. */
 function nobody(names: Partial<Identity>): Identity {
-  return { principal: "", uri: undefined, dns: [], cn: undefined, fingerprint: "", serial: "", issuer: "", notBefore: 0, notAfter: 0, ...names };
+  return {
+    principal: "",
+    uri: undefined,
+    dns: [],
+    cn: undefined,
+    fingerprint: "",
+    serial: "",
+    issuer: "",
+    notBefore: 0,
+    notAfter: 0,
+    ...names,
+  };
 }
 
 function attempt<T>(parse: (text: string) => T, text: unknown): T | undefined {

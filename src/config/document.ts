@@ -35,7 +35,14 @@ const reservedKeys: ReadonlySet<string> = new Set(["__proto__", "constructor", "
 export function readYaml(text: string): Tree {
   const lines = new LineCounter();
   // Keys are compared below: the library compares each with each.
-  const options = { lineCounter: lines, prettyErrors: false, stringKeys: true, uniqueKeys: false, resolveKnownTags: false, logLevel: "error" } as const;
+  const options = {
+    lineCounter: lines,
+    prettyErrors: false,
+    stringKeys: true,
+    uniqueKeys: false,
+    resolveKnownTags: false,
+    logLevel: "error",
+  } as const;
   const document = parseDocument(text, options);
   const placeAt = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);
@@ -52,11 +59,17 @@ export function readYaml(text: string): Tree {
   return tree(value, { problems: reader.problems, root: mark, placeAt });
 }
 
-function syntaxProblems(document: Document.Parsed, { text, placeAt }: { readonly text: string; placeAt(offset: number): Place }): Problem[] {
+function syntaxProblems(
+  document: Document.Parsed,
+  { text, placeAt }: { readonly text: string; placeAt(offset: number): Place },
+): Problem[] {
   const all = [...document.errors, ...document.warnings];
   const deep = all.find(({ code }) => code === "RESOURCE_EXHAUSTION"); // the others only follow from it
-  const problems = (deep === undefined ? all.slice(0, MAX_SYNTAX_PROBLEMS) : [deep])
-    .map((error) => ({ place: placeAt(error.pos[0]), path: [], says: syntaxText(error, text) }));
+  const problems = (deep === undefined ? all.slice(0, MAX_SYNTAX_PROBLEMS) : [deep]).map((error) => ({
+    place: placeAt(error.pos[0]),
+    path: [],
+    says: syntaxText(error, text),
+  }));
   const { explicit, version } = document.directives.yaml;
   if (explicit === true && version !== "1.2") {
     problems.push({ place: placeAt(0), path: [], says: `expected YAML 1.2, got ${version}; remove the %YAML line` });
@@ -71,12 +84,15 @@ function syntaxText({ code, message, pos }: YAMLError, text: string): string {
       return "nested too deep";
     case "MULTIPLE_DOCS":
       return "a second document begins here; a config is one document";
+    case "NON_STRING_KEY":
+      return "a key is one plain word, not a list or a map";
     case "TAB_AS_INDENT":
       return "not YAML: a tab; indent with spaces";
     case "TAG_RESOLVE_FAILED":
       return "a tag that a config cannot have; remove the word that begins with !";
     default:
-      if (/(?:^|[\s:[,-])\[[0-9a-f]*:[0-9a-f:.]*\]:\d/i.test(line)) return `not YAML: an address in brackets needs quotes, as in "[::1]:8443"`;
+      if (/(?:^|[\s:[,-])\[[0-9a-f]*:[0-9a-f:.]*\]:\d/i.test(line))
+        return `not YAML: an address in brackets needs quotes, as in "[::1]:8443"`;
       return `not YAML: ${message.replace(/\s+/g, " ").slice(0, 200)}`;
   }
 }
@@ -112,7 +128,10 @@ class YamlReader {
     return { value, mark };
   }
 
-  #map(pairs: readonly { readonly key: unknown; readonly value: unknown }[], { path, mark }: { readonly path: Path; readonly mark: Mark }): unknown {
+  #map(
+    pairs: readonly { readonly key: unknown; readonly value: unknown }[],
+    { path, mark }: { readonly path: Path; readonly mark: Mark },
+  ): unknown {
     const value = Object.create(null) as Record<string, unknown>;
     for (const { key: keyNode, value: node } of pairs) {
       const keyAt = offsetOf(keyNode) ?? mark.at;
@@ -120,7 +139,11 @@ class YamlReader {
       const first = key === undefined ? undefined : mark.children.get(key);
       if (key === undefined) this.#problem(keyAt, path, "a key that is not a text");
       else if (first !== undefined) {
-        this.#problem(keyAt, [...path, key], `this key stands here a second time, first on line ${this.#placeAt(first.keyAt).line}; remove one of them`);
+        this.#problem(
+          keyAt,
+          [...path, key],
+          `this key stands here a second time, first on line ${this.#placeAt(first.keyAt).line}; remove one of them`,
+        );
       } else if (reservedKeys.has(key)) this.#problem(keyAt, [...path, key], "this name is reserved; choose another");
       else {
         const child = this.read(node, [...path, key], keyAt);
@@ -148,7 +171,9 @@ class YamlReader {
     const node = this.#anchors.get(name);
     if (node === undefined) {
       const note = didYouMean(name, this.#anchors.keys());
-      return this.#problem(mark.at, path, `nothing above is called &${name.slice(0, 60)}${note === undefined ? "" : `; ${note}`}`) ?? nothing;
+      return (
+        this.#problem(mark.at, path, `nothing above is called &${name.slice(0, 60)}${note === undefined ? "" : `; ${note}`}`) ?? nothing
+      );
     }
     if (this.#open.has(node)) return this.#problem(mark.at, path, `*${name.slice(0, 60)} stands inside of itself`) ?? nothing;
     return this.read(node, path, mark.keyAt);

@@ -31,7 +31,10 @@ export async function readBounded(path: string, options: ReadOptions): Promise<R
   }
 }
 
-async function judgeFile(handle: FileHandle, { path, largest, secret = false }: ReadOptions & { readonly path: string }): Promise<string | undefined> {
+async function judgeFile(
+  handle: FileHandle,
+  { path, largest, secret = false }: ReadOptions & { readonly path: string },
+): Promise<string | undefined> {
   const { size, mode, uid, ...found } = await handle.stat();
   void found;
   const kind = mode & constants.S_IFMT;

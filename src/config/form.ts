@@ -44,7 +44,12 @@ export function text<T>(form: Form<T>): Schema<T> {
   const plain = v.string((issue: Faulty) => notText(form, issue.input));
   const described = v.description<string, string>(form.description);
   if (form.pattern === undefined) return v.pipe(plain, described, read);
-  return v.pipe(plain, v.regex(form.pattern, (issue) => whole(issue.input)), described, read);
+  return v.pipe(
+    plain,
+    v.regex(form.pattern, (issue) => whole(issue.input)),
+    described,
+    read,
+  );
 }
 
 /** One of a few words. */
@@ -112,7 +117,8 @@ export interface ListOptions {
 }
 
 export function list<T>(item: Schema<T>, { description, expected, empty = false }: ListOptions): Schema<readonly T[]> {
-  const says = (issue: Faulty): string => mismatch(expected, issue.input, typeof issue.input === "string" ? "put it in [brackets]" : undefined);
+  const says = (issue: Faulty): string =>
+    mismatch(expected, issue.input, typeof issue.input === "string" ? "put it in [brackets]" : undefined);
   const whole = v.array(item, says);
   const described = v.description<T[], string>(description);
   return empty ? v.pipe(whole, described) : v.pipe(whole, v.minLength(1, says), described);
@@ -122,7 +128,9 @@ export function list<T>(item: Schema<T>, { description, expected, empty = false 
 export function oneOrList<T>(item: Schema<T>, { description, expected }: ListOptions): Schema<readonly T[]> {
   const several = list(item, { description, expected });
   const both = v.union([item, several]);
-  const either = v.lazy((input): v.GenericSchema<unknown, T | readonly T[]> => (input === undefined ? both : Array.isArray(input) ? several : item));
+  const either = v.lazy((input): v.GenericSchema<unknown, T | readonly T[]> =>
+    input === undefined ? both : Array.isArray(input) ? several : item,
+  );
   return v.pipe(
     either,
     v.description(description),
@@ -131,13 +139,19 @@ export function oneOrList<T>(item: Schema<T>, { description, expected }: ListOpt
 }
 
 /** A map from names of the user's choice. */
-export function named<T>(value: Schema<T>, { key, description }: { readonly key: Form<string>; readonly description: string }): Schema<Readonly<Record<string, T>>> {
+export function named<T>(
+  value: Schema<T>,
+  { key, description }: { readonly key: Form<string>; readonly description: string },
+): Schema<Readonly<Record<string, T>>> {
   const whole = v.record(text(key) as v.GenericSchema<string, string>, value, (issue: Faulty) => notMap(issue.input));
   return noList(v.pipe(whole, v.description(description)) as Schema<Readonly<Record<string, T>>>);
 }
 
 /** Whichever of `kinds` the map names by its first key; each kind is a key that only it has. */
-export function kinds<T>(schemas: Readonly<Record<string, Schema<T>>>, options: { readonly note: (key: string) => string | undefined }): Schema<T> {
+export function kinds<T>(
+  schemas: Readonly<Record<string, Schema<T>>>,
+  options: { readonly note: (key: string) => string | undefined },
+): Schema<T> {
   const names = Object.keys(schemas);
   const all = v.union(Object.values(schemas));
   return v.lazy((input): v.GenericSchema<unknown, T> => {
@@ -150,7 +164,8 @@ export function kinds<T>(schemas: Readonly<Record<string, Schema<T>>>, options: 
     if (found.length === 1) return schemas[found[0]!]!;
     if (found.length > 1) return failing([found[1]!], `${found.join(" and ")}: expected one kind; keep one of them`);
     const noted = keys.find((key) => options.note(key) !== undefined) ?? keys.find((key) => didYouMean(key, names) !== undefined);
-    if (noted === undefined) return failing([], `expected one of ${names.join(", ")}, got ${keys.length === 0 ? "an empty map" : keys.map(shown).join(", ")}`);
+    if (noted === undefined)
+      return failing([], `expected one of ${names.join(", ")}, got ${keys.length === 0 ? "an empty map" : keys.map(shown).join(", ")}`);
     return failing([noted], options.note(noted) ?? `unknown key; ${didYouMean(noted, names)!}`);
   });
 }

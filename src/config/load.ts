@@ -72,7 +72,10 @@ async function readText(file: string): Promise<string> {
   const fail = (says: string, place?: Problem["place"]): never => {
     throw new ConfigError(file, [{ place, path: [], says }]);
   };
-  if (!read.ok) return fail(`the config ${read.says}${read.says === "does not exist" ? "; name another with -c FILE, or let pipegate demo write one" : ""}`);
+  if (!read.ok)
+    return fail(
+      `the config ${read.says}${read.says === "does not exist" ? "; name another with -c FILE, or let pipegate demo write one" : ""}`,
+    );
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(read.bytes); // a byte-order mark is left out
   } catch {
@@ -122,7 +125,12 @@ function judge(tree: Tree): Judged {
     problems.push({ place: ofKey ? tree.keyPlace(path) : tree.place(path), path, says: issue.message });
   }
   const found = crossCheck(result.output);
-  return { tree, shape: result.output, problems: [...problems, ...found.problems.map((finding) => placed(tree, finding))], warnings: found.warnings.map((finding) => placed(tree, finding)) };
+  return {
+    tree,
+    shape: result.output,
+    problems: [...problems, ...found.problems.map((finding) => placed(tree, finding))],
+    warnings: found.warnings.map((finding) => placed(tree, finding)),
+  };
 }
 
 function placed(tree: Tree, { path, says }: Finding): Problem {
@@ -137,7 +145,10 @@ interface CompleteOptions {
 }
 
 /** Reads what is named, and makes the Config. Files are judged also when the text is wrong elsewhere. */
-async function complete(judged: Judged, { file, folder, now, inline }: CompleteOptions): Promise<Config & { readonly files: readonly string[] }> {
+async function complete(
+  judged: Judged,
+  { file, folder, now, inline }: CompleteOptions,
+): Promise<Config & { readonly files: readonly string[] }> {
   const { tree } = judged;
   const contents = await readContents(judged.shape, { folder, now, inline });
   const found = [...contents.problems, ...socketPathProblems(judged.shape, folder)];
@@ -155,7 +166,9 @@ async function complete(judged: Judged, { file, folder, now, inline }: CompleteO
     admin: shape.admin && { listen: `unix:${inFolder(shape.admin.listen)}` },
     log: { level, format },
     maxMessageBytes: shape.maxMessage ?? configDefaults.maxMessageBytes,
-    warnings: [...judged.warnings, ...contents.warnings.map((finding) => placed(tree, finding))].map((warning) => problemLine(file, warning)),
+    warnings: [...judged.warnings, ...contents.warnings.map((finding) => placed(tree, finding))].map((warning) =>
+      problemLine(file, warning),
+    ),
     files: contents.files,
   };
 }
@@ -190,7 +203,10 @@ function makeTarget(shape: TargetShape, { name, contents, inFolder }: TargetPart
 }
 
 function makeTrust({ trust: { ca, crl = [] } }: ConfigShape, contents: Contents): TrustConfig {
-  return { ca: ca.map((_, index) => contents.text(["trust", "ca", index])), crl: crl.map((_, index) => contents.bytes(["trust", "crl", index])) };
+  return {
+    ca: ca.map((_, index) => contents.text(["trust", "ca", index])),
+    crl: crl.map((_, index) => contents.bytes(["trust", "crl", index])),
+  };
 }
 
 function makeRules({ rules }: ConfigShape, tree: Tree): Rule[] {
@@ -206,13 +222,19 @@ function socketPathProblems(shape: unknown, folder: string): Finding[] {
   const look = (path: Path, socket: unknown): void => {
     if (typeof socket !== "string" || isAbsolute(socket)) return;
     const whole = join(folder, socket);
-    if (new TextEncoder().encode(whole).length > MAX_SOCKET_PATH) found.push({ path, says: `${addressLine({ kind: "unix", path: whole })}: a socket's path ends at ${MAX_SOCKET_PATH} bytes; choose a shorter one` });
+    if (new TextEncoder().encode(whole).length > MAX_SOCKET_PATH)
+      found.push({
+        path,
+        says: `${addressLine({ kind: "unix", path: whole })}: a socket's path ends at ${MAX_SOCKET_PATH} bytes; choose a shorter one`,
+      });
   };
   const { listeners, admin, targets } = (shape ?? {}) as { readonly [key: string]: unknown };
   if (Array.isArray(listeners)) {
-    for (const [index, listener] of (listeners as readonly ({ readonly listen?: { readonly path?: unknown } } | null)[]).entries()) look(["listeners", index, "listen"], listener?.listen?.path);
+    for (const [index, listener] of (listeners as readonly ({ readonly listen?: { readonly path?: unknown } } | null)[]).entries())
+      look(["listeners", index, "listen"], listener?.listen?.path);
   }
   look(["admin", "listen"], (admin as { readonly listen?: unknown } | undefined)?.listen);
-  for (const [name, target] of Object.entries((targets ?? {}) as Readonly<Record<string, { readonly unix?: unknown } | null>>)) look(["targets", name, "unix"], target?.unix);
+  for (const [name, target] of Object.entries((targets ?? {}) as Readonly<Record<string, { readonly unix?: unknown } | null>>))
+    look(["targets", name, "unix"], target?.unix);
   return found;
 }

@@ -33,7 +33,7 @@ export class ConfigError extends PipegateError {
     const sorted = [...problems].sort(byPlace);
     const lines = sorted.slice(0, SHOWN_PROBLEMS).map((problem) => problemLine(file, problem));
     if (sorted.length > lines.length) lines.push(`${file}: and ${sorted.length - lines.length} more`);
-    if (lines.length === 1) super("config", lines[0] as string);
+    if (lines.length === 1) super("config", lines[0]);
     else super("config", `${sorted.length} errors in ${file}`, { details: lines });
     this.problems = sorted;
   }

@@ -1,20 +1,30 @@
 /**
  * The shape of the config file: which keys there are and what each may be. One schema judges the file and becomes the JSON Schema for
  * editors (scripts/write-schema.ts). Promises: every message says what was expected and what came. Defaults stand with the stages.
- * Leaves to others: keys that nobody knows (unknown.ts), what only two places together can get wrong (cross.ts), the files (files.ts).
+ * Leaves to others: how texts are read (texts.ts), keys that nobody knows (unknown.ts), what only two places together can get wrong
+ * (cross.ts), the files (files.ts).
  */
-import { PipegateError } from "../base/error.ts";
 import type { LogLevel } from "../base/log.ts";
-import { parseClientPattern, parseTargetPattern } from "../policy/pattern.ts";
 import { maxUnits } from "../policy/policy.ts";
-import type { Limits, Rate } from "../policy/rule.ts";
-import { ALPN } from "../protocol/frame.ts";
+import type { Limits } from "../policy/rule.ts";
 import type { Address, Framing } from "../target/target.ts";
 import type { ListenAddress } from "../tls/listener-options.ts";
-import { hostFault, parseDial, parseListen, parseSocketPath } from "./address.ts";
-import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, type Form, type Schema } from "./form.ts";
-import { byteRatePattern, formatSize, formatTime, parseByteRate, parseRate, parseSize, parseTime, ratePattern, sizePattern, timePattern } from "./units.ts";
-import type { Reading } from "./units.ts";
+import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, type Schema } from "./form.ts";
+import {
+  adminSocket,
+  alpnName,
+  byteRate,
+  dial,
+  dialTimeout,
+  file,
+  listen,
+  maxMessage,
+  pattern,
+  rate,
+  serverName,
+  socketPath,
+  targetName,
+} from "./texts.ts";
 
 export interface ListenerShape {
   readonly listen: ListenAddress;
@@ -73,139 +83,6 @@ export function laterNote(key: string): string | undefined {
   return later.has(key) ? "this version of pipegate does not have it yet; remove it" : undefined;
 }
 
-/** Whether a name may be given to a target: one that also stands alone in a log, a label and a shell. */
-const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/;
-
-const targetName: Form<string> = {
-  expected: "a name of letters, digits, dots, hyphens and underscores that begins with a letter or digit",
-  description: "The name of a target.",
-  pattern: namePattern,
-  read: (name) => (namePattern.test(name) ? { ok: true, value: name } : { ok: false }),
-};
-
-const serverName: Form<string> = {
-  expected: "a server name such as db.example",
-  description: "The name that the client asks for (SNI).",
-  read: (name) => {
-    const fault = name === "" || /^[0-9.]+$/.test(name) ? "" : hostFault(name);
-    return fault === undefined ? { ok: true, value: name } : { ok: false, ...(fault === "" ? {} : { note: fault }) };
-  },
-};
-
-const alpnName: Form<string> = {
-  expected: "a protocol name such as postgresql or http/1.1",
-  description: "A protocol (ALPN) that raw clients may ask for.",
-  read: (name) => {
-    if (name === ALPN) return { ok: false, note: "it is always there; leave it out" };
-    return /^[\x21-\x7e]{1,255}$/.test(name) ? { ok: true, value: name } : { ok: false };
-  },
-};
-
-const listen: Form<ListenAddress> = {
-  expected: "host:port or unix:PATH, such as 0.0.0.0:8443",
-  description: "Where to listen: host:port, [v6]:port (in quotes) or unix:PATH. Port 0 is any that is free.",
-  read: parseListen,
-};
-
-const dial: Form<Address> = {
-  expected: "host:port, such as 10.0.0.5:5432",
-  description: "Where the back end listens: host:port or [v6]:port (in quotes).",
-  read: parseDial,
-};
-
-const socketPath: Form<string> = {
-  expected: "the path of a socket, such as /run/redis.sock",
-  description: "The path of the back end's unix socket; relative to the folder of the config.",
-  read: (path) => (path.startsWith("unix:") ? { ok: false, note: `did you mean ${path.slice("unix:".length)}` } : parseSocketPath(path)),
-};
-
-const adminSocket: Form<string> = {
-  expected: "unix:PATH, such as unix:/run/pipegate/admin.sock",
-  description: "Where `pipegate status` and Prometheus ask: a unix socket, for its owner only.",
-  read: (address) => {
-    const reading = parseListen(address);
-    if (reading.ok && reading.value.kind === "unix") return { ok: true, value: reading.value.path };
-    return reading.ok ? { ok: false, note: "it asks for no certificate, so it is a unix socket" } : reading;
-  },
-};
-
-function file(what: string, example: string): Form<string> {
-  return {
-    expected: `the path of ${what}, such as ${example}`,
-    description: `The path of ${what}; relative to the folder of the config.`,
-    read: (path) => (path === "" || path.includes("\0") || path.includes("\n") && !path.includes("-----BEGIN") ? { ok: false } : { ok: true, value: path }),
-  };
-}
-
-function pattern(kind: "clients" | "targets"): Form<string> {
-  const parse = kind === "clients" ? parseClientPattern : parseTargetPattern;
-  return {
-    expected: kind === "clients" ? "a client such as spiffe://dev/agent/* or dns:*.ci.example" : "the name of a target, or a pattern such as db-*",
-    description:
-      kind === "clients"
-        ? "Who: spiffe://domain/path (* one segment, ** all that follow), dns:NAME, dns:*.NAME, cn:NAME, sha256:HEX, or * for every URI and DNS name."
-        : "Which targets: a name; * stands for any run of characters.",
-    read: (written) => {
-      try {
-        parse(written);
-        return { ok: true, value: written };
-      } catch (error) {
-        if (!(error instanceof PipegateError)) throw error;
-        const what = error.message.replace(/^[a-z]+ pattern "(?:.*)", (character [0-9]+: )/su, "$1");
-        return { ok: false, note: error.next === undefined ? what : `${what}; ${error.next}` };
-      }
-    },
-  };
-}
-
-/** Values of a form within bounds. */
-function between<T>(form: Form<T>, { fault }: { readonly fault: (value: T) => string | undefined }): Form<T> {
-  return {
-    ...form,
-    read: (written) => {
-      const reading: Reading<T> = form.read(written);
-      const note = reading.ok ? fault(reading.value) : undefined;
-      return note === undefined ? reading : { ok: false, note };
-    },
-  };
-}
-
-function range({ least, most, format }: { readonly least: number; readonly most: number; readonly format: (value: number) => string }): (value: number) => string | undefined {
-  return (value) => (value < least ? `the least is ${format(least)}` : value > most ? `the most is ${format(most)}` : undefined);
-}
-
-const dialTimeout = between(
-  { expected: "a time with its unit, such as 5s", description: "How long dialling may take, all addresses together. Default: 5s.", pattern: timePattern, read: parseTime },
-  { fault: range({ least: 1, most: 600_000, format: formatTime }) },
-);
-
-const maxMessage = between(
-  { expected: "a size with its unit, such as 1MiB", description: "The largest message. Default: 1MiB.", pattern: sizePattern, read: parseSize },
-  { fault: range({ least: 1, most: 2 ** 30, format: formatSize }) },
-);
-
-function rateFault(format: (units: number) => string): (rate: Rate) => string | undefined {
-  return ({ perSecond, burst }) => {
-    if (perSecond < 1 || burst < 1) return "to allow none, remove the rule";
-    return perSecond > maxUnits || burst > maxUnits ? `the most is ${format(maxUnits)}` : undefined;
-  };
-}
-
-function rate(what: string): Form<Rate> {
-  const form = { expected: "a rate such as 50/s burst 100", description: `${what} Without a burst it is one second's worth.`, pattern: ratePattern, read: parseRate };
-  return between(form, { fault: rateFault(String) });
-}
-
-const byteRate: Form<Rate> = between(
-  {
-    expected: "a rate with its unit, such as 10MiB/s burst 20MiB",
-    description: "Bytes a second each way, all pipes together; more waits. Without a burst it is one second's worth.",
-    pattern: byteRatePattern,
-    read: parseByteRate,
-  },
-  { fault: rateFault(formatSize) },
-);
-
 const cap = (description: string): Schema<number | undefined> => optional(wholeNumber({ least: 1, most: maxUnits, description }));
 
 const limits = map(
@@ -232,7 +109,10 @@ const rule = map(
 const framings = ["u32", "u16", "varint", "lines", "bytes"] as const satisfies readonly Framing[];
 const stream = {
   framing: optional(
-    oneOf(framings, "How messages travel to the back end: length-prefixed big-endian (u32, the default, or u16), varint, one a line, or bytes without boundaries."),
+    oneOf(
+      framings,
+      "How messages travel to the back end: length-prefixed big-endian (u32, the default, or u16), varint, one a line, or bytes without boundaries.",
+    ),
   ),
   dialTimeout: optional(text(dialTimeout)),
 } as const;
@@ -246,7 +126,12 @@ const target = kinds<TargetShape>(
     tls: map(
       {
         tls: oneOrList(text(dial), addresses),
-        ca: optional(oneOrList(text(file("a CA's certificate", "certs/internal-ca.pem")), { description: "Who issues the back end's certificate. Default: the public roots.", expected: "a path or a list of paths" })),
+        ca: optional(
+          oneOrList(text(file("a CA's certificate", "certs/internal-ca.pem")), {
+            description: "Who issues the back end's certificate. Default: the public roots.",
+            expected: "a path or a list of paths",
+          }),
+        ),
         certificate: optional(text(file("our certificate for it", "certs/client.pem"))),
         key: optional(text(file("its key", "certs/client-key.pem"))),
         serverName: optional(text({ ...serverName, description: "The name in the back end's certificate. Default: the host." })),
@@ -254,12 +139,15 @@ const target = kinds<TargetShape>(
       },
       "A back end over TLS.",
     ),
-  } as Readonly<Record<string, Schema<TargetShape>>>,
+  },
   { note: laterNote },
 );
 
 const files = (what: string, example: string): Schema<readonly string[]> =>
-  oneOrList(text(file(what, example)), { description: `Paths of ${what}.`, expected: `the path of ${what} or a list of them, such as [${example}]` });
+  oneOrList(text(file(what, example)), {
+    description: `Paths of ${what}.`,
+    expected: `the path of ${what} or a list of them, such as [${example}]`,
+  });
 
 export const configSchema: Schema<ConfigShape> = map(
   {
@@ -268,8 +156,18 @@ export const configSchema: Schema<ConfigShape> = map(
         {
           listen: text(listen),
           target: optional(text({ ...targetName, description: "The target of clients that do not speak pipegate/1." })),
-          serverNames: optional(named(text(targetName), { key: serverName, description: "Server name (SNI) to target, for clients that do not speak pipegate/1." })),
-          alpn: optional(list(text(alpnName), { description: "Protocols (ALPN) that raw clients may ask for.", expected: "a list of protocol names, such as [postgresql]" })),
+          serverNames: optional(
+            named(text(targetName), {
+              key: serverName,
+              description: "Server name (SNI) to target, for clients that do not speak pipegate/1.",
+            }),
+          ),
+          alpn: optional(
+            list(text(alpnName), {
+              description: "Protocols (ALPN) that raw clients may ask for.",
+              expected: "a list of protocol names, such as [postgresql]",
+            }),
+          ),
         },
         "One address; all take pipegate/1.",
       ),
@@ -284,7 +182,11 @@ export const configSchema: Schema<ConfigShape> = map(
       "Whose clients come in.",
     ),
     targets: named(target, { key: targetName, description: "Back ends by name." }),
-    rules: list(rule, { description: "First match wins; nothing matches: refused.", expected: 'a list of rules, such as [{ clients: ["dns:*.example"], targets: [db] }]', empty: true }),
+    rules: list(rule, {
+      description: "First match wins; nothing matches: refused.",
+      expected: 'a list of rules, such as [{ clients: ["dns:*.example"], targets: [db] }]',
+      empty: true,
+    }),
     admin: optional(map({ listen: text(adminSocket) }, "The admin socket.")),
     log: optional(
       map(

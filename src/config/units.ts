@@ -29,13 +29,45 @@ export const byteRatePattern: RegExp =
 
 /** What people write instead, in lower case. */
 const sizeGuesses: Readonly<Record<string, keyof typeof sizeUnits>> = {
-  b: "B", byte: "B", bytes: "B",
-  k: "KiB", kb: "kB", kib: "KiB", m: "MiB", mb: "MB", mib: "MiB", g: "GiB", gb: "GB", gib: "GiB", t: "TiB", tb: "TB", tib: "TiB",
-}; // prettier-ignore
+  b: "B",
+  byte: "B",
+  bytes: "B",
+  k: "KiB",
+  kb: "kB",
+  kib: "KiB",
+  m: "MiB",
+  mb: "MB",
+  mib: "MiB",
+  g: "GiB",
+  gb: "GB",
+  gib: "GiB",
+  t: "TiB",
+  tb: "TB",
+  tib: "TiB",
+};
 const timeGuesses: Readonly<Record<string, keyof typeof timeUnits>> = {
-  ms: "ms", msec: "ms", millis: "ms", milliseconds: "ms", s: "s", sec: "s", secs: "s", second: "s", seconds: "s",
-  m: "m", min: "m", mins: "m", minute: "m", minutes: "m", h: "h", hr: "h", hour: "h", hours: "h", d: "d", day: "d", days: "d",
-}; // prettier-ignore
+  ms: "ms",
+  msec: "ms",
+  millis: "ms",
+  milliseconds: "ms",
+  s: "s",
+  sec: "s",
+  secs: "s",
+  second: "s",
+  seconds: "s",
+  m: "m",
+  min: "m",
+  mins: "m",
+  minute: "m",
+  minutes: "m",
+  h: "h",
+  hr: "h",
+  hour: "h",
+  hours: "h",
+  d: "d",
+  day: "d",
+  days: "d",
+};
 
 /** `10MiB` as bytes. */
 export function parseSize(text: string): Reading<number> {
@@ -58,9 +90,12 @@ interface Scale {
 
 function parseAmount(text: string, scale: Scale): Reading<number> {
   const value = exactAmount(text, scale);
-  if (value !== undefined) return Number.isSafeInteger(value) ? { ok: true, value } : { ok: false, note: "that is more than can be counted" };
+  if (value !== undefined)
+    return Number.isSafeInteger(value) ? { ok: true, value } : { ok: false, note: "that is more than can be counted" };
   const guess = guessAmount(text, scale);
-  return guess !== undefined && Number.isSafeInteger(exactAmount(guess, scale)) ? { ok: false, note: `did you mean ${guess}` } : { ok: false };
+  return guess !== undefined && Number.isSafeInteger(exactAmount(guess, scale))
+    ? { ok: false, note: `did you mean ${guess}` }
+    : { ok: false };
 }
 
 /** Undefined: it is not of the form. */

@@ -25,7 +25,7 @@ export interface UnknownKey {
 
 export function unknownKeys(schema: Schema<unknown>, input: unknown): UnknownKey[] {
   const found: UnknownKey[] = [];
-  walk(schema as unknown as Shape, { input, path: [], found });
+  walk(schema, { input, path: [], found });
   return found;
 }
 
@@ -33,18 +33,23 @@ function walk(schema: Shape, { input, path, found }: { readonly input: unknown; 
   if (schema.wrapped !== undefined) return walk(schema.wrapped, { input, path, found });
   if (schema.getter !== undefined) return walk(schema.getter(input), { input, path, found });
   if (schema.item !== undefined) {
-    if (Array.isArray(input)) for (const [index, item] of input.entries()) walk(schema.item, { input: item, path: [...path, index], found });
+    if (Array.isArray(input))
+      for (const [index, item] of input.entries()) walk(schema.item, { input: item, path: [...path, index], found });
     return;
   }
   if (typeof input !== "object" || input === null || Array.isArray(input)) return;
   for (const [key, value] of Object.entries(input)) {
-    const below = schema.type === "record" ? schema.value : schema.entries && Object.hasOwn(schema.entries, key) ? schema.entries[key] : undefined;
+    const below =
+      schema.type === "record" ? schema.value : schema.entries && Object.hasOwn(schema.entries, key) ? schema.entries[key] : undefined;
     if (below !== undefined) walk(below, { input: value, path: [...path, key], found });
     else if (schema.entries !== undefined) found.push(unknownKey([...path, key], { key, entries: schema.entries }));
   }
 }
 
-function unknownKey(path: Path, { key, entries }: { readonly key: string; readonly entries: Readonly<Record<string, unknown>> }): UnknownKey {
+function unknownKey(
+  path: Path,
+  { key, entries }: { readonly key: string; readonly entries: Readonly<Record<string, unknown>> },
+): UnknownKey {
   const known = Object.keys(entries);
   const near = nearest(key, known);
   const says = laterNote(key) ?? `unknown key; ${near === undefined ? `known here: ${known.join(", ")}` : `did you mean ${near}`}`;

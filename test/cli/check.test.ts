@@ -27,7 +27,12 @@ rules:
 `;
 
 beforeAll(async () => {
-  place = await createWorkplace(ca.certificate, { gateway: ca.gateway(), alice, mallory: revoked, stranger: createTestCa().client("alice") });
+  place = await createWorkplace(ca.certificate, {
+    gateway: ca.gateway(),
+    alice,
+    mallory: revoked,
+    stranger: createTestCa().client("alice"),
+  });
   await write("crl.pem", ca.crl({ revoked: [revoked.serial] }).pem);
   await write("pipegate.yaml", config);
   await mkdir(join(place.folder, "sub"));
@@ -70,7 +75,9 @@ describe("pipegate check", () => {
   test("with one error says it in one line with place and mend, and exits with 2", async () => {
     await write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
     const ended = await place.run(["check", "-c", "one.yaml"]);
-    expect(ended.err).toBe("pipegate: one.yaml:15:22 rules[1].limits.opens: expected a rate such as 50/s burst 100, got 5; did you mean 5/s.\n");
+    expect(ended.err).toBe(
+      "pipegate: one.yaml:15:22 rules[1].limits.opens: expected a rate such as 50/s burst 100, got 5; did you mean 5/s.\n",
+    );
     expect({ status: ended.status, out: textOf(ended) }).toEqual({ status: 2, out: "" });
   });
   test("with several errors says each in its line", async () => {
@@ -84,11 +91,22 @@ describe("pipegate check", () => {
   });
   test("answers in JSON, good or bad", async () => {
     const good = await place.run(["check", "--json"]);
-    expect(jsonOf(good)).toMatchObject({ file: "pipegate.yaml", ok: true, rules: 2, warnings: [], targets: { echo: "builtin echo" }, trust: { revocationLists: 1, revoked: 1 } });
+    expect(jsonOf(good)).toMatchObject({
+      file: "pipegate.yaml",
+      ok: true,
+      rules: 2,
+      warnings: [],
+      targets: { echo: "builtin echo" },
+      trust: { revocationLists: 1, revoked: 1 },
+    });
     await write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
     const bad = await place.run(["check", "--json", "-c", "one.yaml"]);
     const problem = "expected a rate such as 50/s burst 100, got 5; did you mean 5/s";
-    expect(jsonOf(bad)).toEqual({ file: "one.yaml", ok: false, problems: [{ line: 15, column: 22, path: "rules[1].limits.opens", problem }] });
+    expect(jsonOf(bad)).toEqual({
+      file: "one.yaml",
+      ok: false,
+      problems: [{ line: 15, column: 22, path: "rules[1].limits.opens", problem }],
+    });
     expect(bad.status).toBe(2);
   });
   test.each([
@@ -103,12 +121,14 @@ describe("pipegate check", () => {
 });
 
 describe("pipegate explain", () => {
-  const explain = (cert: string, target: string, ...more: string[]): Promise<Ended> => place.run(["explain", "--cert", `${cert}.pem`, "--target", target, ...more]);
+  const explain = (cert: string, target: string, ...more: string[]): Promise<Ended> =>
+    place.run(["explain", "--cert", `${cert}.pem`, "--target", target, ...more]);
   const passed = "rule 1 (pipegate.yaml:11): passed over; not this client: dns:*.ci.example";
 
   test("names the rule that answers, its line, what the ones before lacked, and the limits", async () => {
     const ended = await explain("alice", "echo");
-    expect(textOf(ended).replace(/until \S+/, "until DATE")).toBe(`alice.pem: spiffe://dev/agent/alice (${alice.fingerprint}), issued by CN=fleet CA, until DATE
+    expect(textOf(ended).replace(/until \S+/, "until DATE"))
+      .toBe(`alice.pem: spiffe://dev/agent/alice (${alice.fingerprint}), issued by CN=fleet CA, until DATE
 ${passed}
 rule 2 (pipegate.yaml:13): answers; spiffe://dev/agent/* is spiffe://dev/agent/alice, ec* is echo
 allowed by rule 2 (pipegate.yaml:13)
@@ -134,7 +154,11 @@ allowed by rule 2 (pipegate.yaml:13)
     expect(ended.status).toBe(4);
   });
   test.each([
-    ["stranger", "unknown_issuer", /^stranger\.pem: not believed: issued by CN=test CA, which is not trusted here \(sha256:[0-9a-f]{64}\)\n/],
+    [
+      "stranger",
+      "unknown_issuer",
+      /^stranger\.pem: not believed: issued by CN=test CA, which is not trusted here \(sha256:[0-9a-f]{64}\)\n/,
+    ],
     ["mallory", "revoked", /^mallory\.pem: not believed: serial [0-9a-f]{32} \(sha256:[0-9a-f]{64}\)\n/],
     ["gateway", "wrong_usage", /^gateway\.pem: not believed: extended key usage without clientAuth/],
   ])("says what the guard thinks of %s: %s", async (cert, reason, says) => {
@@ -146,10 +170,15 @@ allowed by rule 2 (pipegate.yaml:13)
   test("says when no rule knows the client at all", async () => {
     await write("few.yaml", config.replace("spiffe://dev/agent/*", "spiffe://dev/agent/bob"));
     const ended = await explain("alice", "echo", "-c", "few.yaml");
-    expect(textOf(ended)).toContain("\nno rule knows spiffe://dev/agent/alice: it is turned away at the door, whatever it asks for\nrefused: forbidden; ");
+    expect(textOf(ended)).toContain(
+      "\nno rule knows spiffe://dev/agent/alice: it is turned away at the door, whatever it asks for\nrefused: forbidden; ",
+    );
   });
   test("names the rule of the connection's limits where it is another", async () => {
-    await write("more.yaml", config.replace('"dns:*.ci.example"]\n    targets: ["*"]', '"spiffe://dev/**"]\n    targets: [db]\n    limits: { connects: 7/s }'));
+    await write(
+      "more.yaml",
+      config.replace('"dns:*.ci.example"]\n    targets: ["*"]', '"spiffe://dev/**"]\n    targets: [db]\n    limits: { connects: 7/s }'),
+    );
     const ended = await explain("alice", "echo", "-c", "more.yaml");
     expect(textOf(ended)).toContain("  its connections: connects 7/s, by rule 1 (more.yaml:11), the first that knows the client\n");
   });

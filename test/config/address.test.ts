@@ -109,14 +109,18 @@ describe("whatever is written", () => {
     fc.assert(
       fc.property(text, (six) => {
         const short = parseV6(six);
-        expect(short !== undefined, six).toBe(isIPv6(six) && !six.includes("%"));
+        expect({ six, taken: short !== undefined }).toEqual({ six, taken: isIPv6(six) && !six.includes("%") });
         if (short !== undefined) expect(parseV6(short)).toBe(short);
       }),
       { numRuns: 5000 },
     );
   });
   test("as an address is read the same again as we write it", () => {
-    const host = fc.oneof(fc.ipV4(), fc.ipV6().map((six) => `[${six}]`), fc.domain());
+    const host = fc.oneof(
+      fc.ipV4(),
+      fc.ipV6().map((six) => `[${six}]`),
+      fc.domain(),
+    );
     fc.assert(
       fc.property(host, fc.integer({ min: 0, max: 65535 }), (name, port) => {
         const reading = parseListen(`${name}:${port}`);
@@ -131,7 +135,7 @@ describe("whatever is written", () => {
       fc.property(fc.oneof(near, fc.string({ unit: "binary" })), (text) => {
         const reading = parseListen(text);
         const guess = reading.ok ? undefined : /^did you mean (\S+)$/.exec(reading.note ?? "")?.[1];
-        if (guess !== undefined) expect(parseListen(guess).ok, guess).toBe(true);
+        expect({ guess, taken: guess === undefined || parseListen(guess).ok }).toEqual({ guess, taken: true });
         hostFault(text);
         parseSocketPath(text);
       }),

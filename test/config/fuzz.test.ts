@@ -9,7 +9,39 @@ import { linesOf, problemsOf } from "./problems.ts";
 
 const example = readFileSync(join(root, "docs/pipegate.example.yaml"), "utf8");
 const words = example.match(/[\w./*-]+|[^\w\s]|\s+/g)!;
-const spice = ["&a ", "*a", "<<: *a", "? ", "- ", ": ", "[", "]", "{", "}", "|\n", ">-\n", "!!str ", "'", '"', "#", "\t", "\0", "\u202e", "\ufeff", "---\n", "...\n", "%YAML 1.1\n", "__proto__", "null", "~", ".inf", "0x1f", "1e99", "💥", "\ud800"];
+const spice = [
+  "&a ",
+  "*a",
+  "<<: *a",
+  "? ",
+  "- ",
+  ": ",
+  "[",
+  "]",
+  "{",
+  "}",
+  "|\n",
+  ">-\n",
+  "!!str ",
+  "'",
+  '"',
+  "#",
+  "\t",
+  "\0",
+  "\u202e",
+  "\ufeff",
+  "---\n",
+  "...\n",
+  "%YAML 1.1\n",
+  "__proto__",
+  "null",
+  "~",
+  ".inf",
+  "0x1f",
+  "1e99",
+  "💥",
+  "\ud800",
+];
 const piece = fc.oneof(fc.constantFrom(...words), fc.constantFrom(...spice), fc.string({ maxLength: 8 }));
 
 /** Cuts `remove` words out at `at`, and puts `insert` there. */
@@ -49,7 +81,16 @@ test("the example, changed at random, is taken or refused in order", () => {
 }, 60_000);
 
 test("any text is taken or refused in order", () => {
-  fc.assert(fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.array(piece).map((parts) => parts.join(""))), judged), { numRuns: 1500, interruptAfterTimeLimit: 15_000 });
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string({ unit: "binary" }),
+        fc.array(piece).map((parts) => parts.join("")),
+      ),
+      judged,
+    ),
+    { numRuns: 1500, interruptAfterTimeLimit: 15_000 },
+  );
 }, 60_000);
 
 test("any object of a program is taken or refused in order", async () => {
@@ -72,8 +113,18 @@ test.each<readonly [string, string]>([
   ["100,000 questions", "? ".repeat(100_000)],
   ["100,000 dashes", "- ".repeat(100_000)],
   ["a megabyte of one word", `log: ${"x".repeat(1 << 20)}`],
-  ["20,000 rules", `targets: { echo: { builtin: echo } }\nrules:\n${Array.from({ length: 20_000 }, (_, index) => `- { clients: [cn:c${index}], targets: [echo] }`).join("\n")}`],
-  ["20,000 names", `targets: {}\nrules:\n- clients: [cn:a]\n  targets: [${Array.from({ length: 20_000 }, (_, index) => `t${index}`).join(", ")}]`],
-])("%s are refused within seconds", (_, text) => {
-  expect(seconds(() => expect(problemsOf(text).length).toBeGreaterThan(0))).toBeLessThan(8);
-}, 30_000);
+  [
+    "20,000 rules",
+    `targets: { echo: { builtin: echo } }\nrules:\n${Array.from({ length: 20_000 }, (_, index) => `- { clients: [cn:c${index}], targets: [echo] }`).join("\n")}`,
+  ],
+  [
+    "20,000 names",
+    `targets: {}\nrules:\n- clients: [cn:a]\n  targets: [${Array.from({ length: 20_000 }, (_, index) => `t${index}`).join(", ")}]`,
+  ],
+])(
+  "%s are refused within seconds",
+  (_, text) => {
+    expect(seconds(() => expect(problemsOf(text).length).toBeGreaterThan(0))).toBeLessThan(8);
+  },
+  30_000,
+);
