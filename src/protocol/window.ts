@@ -13,6 +13,11 @@ export interface WindowSizes {
 
 /** After this pause the window is its initial size again. */
 const IDLE_MS = 60_000;
+/** What is measured at least before a decision. */
+const PERIOD_MS = 10;
+/** A doubled window must carry so much more, or it is halved and left alone for a while. */
+const WORTH_IT = 1.25;
+const HOLD_MS = 10_000;
 
 export class ReceiveWindow {
   readonly #sizes: WindowSizes;
@@ -20,8 +25,11 @@ export class ReceiveWindow {
   #limit: number;
   #received = 0;
   #consumed = 0;
-  #epochAt = -1;
-  #epochConsumed = 0;
+  #periodAt = -1;
+  #periodConsumed = 0;
+  /** Bytes a millisecond before the window was doubled; 0 when it was not. */
+  #rateBefore = 0;
+  #heldUntil = 0;
 
   constructor(sizes: WindowSizes) {
     this.#sizes = sizes;
@@ -60,18 +68,32 @@ export class ReceiveWindow {
 
   /** The new limit to tell the peer. `now` and `roundTrip` in milliseconds decide about the size. */
   grant(now: number, roundTrip: number): number {
-    const used = this.#consumed - this.#epochConsumed;
-    if (this.#epochAt < 0 || now - this.#epochAt > IDLE_MS) {
-      if (this.#epochAt >= 0) this.#size = this.#sizes.initial;
-      this.#epochAt = now;
-      this.#epochConsumed = this.#consumed;
-    } else if (used > this.#size >>> 1) {
-      if (now - this.#epochAt < 4 * roundTrip) this.grow(this.#size * 2);
-      this.#epochAt = now;
-      this.#epochConsumed = this.#consumed;
+    const elapsed = now - this.#periodAt;
+    if (this.#periodAt < 0 || elapsed > IDLE_MS) {
+      if (this.#periodAt >= 0) this.#size = this.#sizes.initial;
+      this.#begin(now);
+      this.#rateBefore = 0;
+    } else if (elapsed >= Math.max(PERIOD_MS, 4 * roundTrip)) {
+      this.#tune((this.#consumed - this.#periodConsumed) / elapsed, { now, roundTrip });
+      this.#begin(now);
     }
     this.#limit = Math.max(this.#limit, this.#consumed + this.#size);
     return this.#limit;
+  }
+
+  #begin(now: number): void {
+    this.#periodAt = now;
+    this.#periodConsumed = this.#consumed;
+  }
+
+  /** Doubles when half a window goes in less than four round trips; takes it back when that brought nothing, for then it only makes a queue. */
+  #tune(rate: number, { now, roundTrip }: { readonly now: number; readonly roundTrip: number }): void {
+    const before = this.#rateBefore;
+    this.#rateBefore = 0;
+    if (before > 0 && rate < before * WORTH_IT) {
+      this.#size = Math.max(this.#sizes.initial, this.#size >>> 1);
+      this.#heldUntil = now + HOLD_MS;
+    } else if (now >= this.#heldUntil && rate * 4 * roundTrip > this.#size >>> 1 && this.grow(this.#size * 2)) this.#rateBefore = rate;
   }
 
   /** Makes the window at least `size`, up to its maximum; whether that changed it. */

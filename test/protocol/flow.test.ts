@@ -113,19 +113,33 @@ describe("a receiver", () => {
     ]);
   });
 
-  test("grows its window when it is used faster than the round trip, to at most 4 MiB, and shrinks after an idle minute", () => {
-    const window = new ReceiveWindow({ first: 1 << 18, initial: 1 << 18, max: 4 << 20 });
-    let now = 0;
-    for (let n = 0; n < 4000; n++) {
-      window.receive(16_384);
-      if (window.consume(16_384)) window.grant((now += 1), 50);
+  /** Plays a sender that is held back by the window alone, over `roundTrip`, or by a reader that takes `rate` bytes a millisecond. */
+  function play(window: ReceiveWindow, { roundTrip, rate, ms }: { readonly roundTrip: number; readonly rate: number; readonly ms: number }): void {
+    let credit = 0;
+    for (let now = 0; now < ms; now++) {
+      credit = Math.min(credit + Math.min(rate, window.size / roundTrip), window.size);
+      for (; credit >= 16_384; credit -= 16_384) {
+        window.receive(16_384);
+        if (window.consume(16_384)) window.grant(now, roundTrip);
+      }
     }
+  }
+
+  test("grows its window to 4 MiB where the round trip is what holds the sender back, and is small again after an idle minute", () => {
+    const window = new ReceiveWindow({ first: 1 << 18, initial: 1 << 18, max: 4 << 20 });
+    play(window, { roundTrip: 50, rate: Infinity, ms: 5_000 });
     expect(window.size).toBe(4 << 20);
-    for (let n = 0; n < 500; n++) {
+    for (let n = 0; n < 300; n++) {
       window.receive(16_384);
-      if (window.consume(16_384)) window.grant((now += 61_000), 50);
+      if (window.consume(16_384)) window.grant(100_000, 50);
     }
     expect(window.size).toBe(1 << 18);
+  });
+
+  test("does not grow its window where the reader is what holds the sender back: that would only make a queue", () => {
+    const window = new ReceiveWindow({ first: 1 << 18, initial: 1 << 18, max: 4 << 20 });
+    play(window, { roundTrip: 5, rate: 40_000, ms: 5_000 });
+    expect(window.size).toBeLessThanOrEqual(1 << 19);
   });
 
   test("never takes back what it granted", () => {
