@@ -15,9 +15,11 @@ export interface RuntimeFacts {
   readonly endsTickets: boolean;
   /** The handshake is OpenSSL's, with its checks of chain and path. Where not, the chain must be proven by judge.ts alone. */
   readonly provesChains: boolean;
+  /** A handshake that fails for the client's certificate says why. Where not, one code stands for strangers, expired ones and wrong usages. */
+  readonly tellsCertificateFaults: boolean;
 }
 
 export const facts: RuntimeFacts =
   deno === undefined
-    ? { name: "node", version: process.versions.node, holdsTlsReads: true, endsTickets: true, provesChains: true }
-    : { name: "deno", version: deno.version.deno, holdsTlsReads: false, endsTickets: false, provesChains: false };
+    ? { name: "node", version: process.versions.node, holdsTlsReads: true, endsTickets: true, provesChains: true, tellsCertificateFaults: true }
+    : { name: "deno", version: deno.version.deno, holdsTlsReads: false, endsTickets: false, provesChains: false, tellsCertificateFaults: false };

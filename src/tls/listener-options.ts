@@ -1,4 +1,5 @@
 /** What a listener needs, whole and checked: PEM texts are read, lists are counted. Defaults stand beside. */
+import type { Clock } from "../base/clock.ts";
 import type { Trust } from "../identity/judge.ts";
 
 export interface Credentials {
@@ -26,6 +27,8 @@ export interface ListenerOptions {
   /** Handshakes under way, in all and from one source address (an IPv6 /64 is one). */
   readonly maxHandshakes: number;
   readonly maxHandshakesPerSource: number;
+  /** Default: the system's. */
+  readonly clock?: Clock;
 }
 
 export const listenerDefaults = {

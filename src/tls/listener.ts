@@ -5,16 +5,17 @@
  */
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { systemClock, type Timer } from "../base/clock.ts";
+import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
-import { judge, judgeAgain } from "../identity/judge.ts";
+import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
 import { createServer, type Secured } from "../runtime/tls-server.ts";
 import { presentedChain, presentedFingerprint } from "../runtime/tls-peer.ts";
-import { handshakeReason } from "./failure.ts";
+import { requireUsableCredentials } from "./credentials.ts";
+import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
 import type { ListenAddress, ListenerOptions } from "./listener-options.ts";
 import { sourceOf, type Source } from "./source.ts";
 
@@ -50,15 +51,18 @@ export interface ListenerRefusal {
 
 export interface ListenerEvents {
   connection(connection: SecureConnection): void;
+  /** Once for each that came and was not let in. Without `connection` its socket is destroyed already. */
   refused(refusal: ListenerRefusal): void;
+  /** Accepting failed for want of descriptors or memory; it goes on by itself when there are some. */
+  troubled?(error: Error): void;
 }
 
 export interface Listener {
   /** As bound: the port that was given for 0. */
   readonly address: ListenAddress;
-  /** Takes no more connections; those that are open stay. */
+  /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
-  /** Takes no more and destroys handshakes under way; resolves when the port is free. */
+  /** The same; resolves when the address is free. */
   close(): Promise<void>;
 }
 
@@ -75,24 +79,29 @@ const boot = Date.now().toString(36);
 class Door implements Listener {
   readonly #options: ListenerOptions;
   readonly #events: ListenerEvents;
+  readonly #clock: Clock;
   readonly #server: Server;
   readonly #handshakes = new Map<Socket, Handshake>();
   readonly #bySource = new Map<string, number>();
   #open = 0;
-  #closed: Promise<void> | undefined;
+  #stopped = false;
   address: ListenAddress;
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
     this.#options = options;
     this.#events = events;
+    this.#clock = options.clock ?? systemClock;
     this.address = options.address;
+    const { credentials, ca, alpn, withoutAlpn } = options;
+    requireUsableCredentials(credentials, this.#clock.wall());
+    const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN_THAT_CAN_BE_TOLD); // frames are never paused
     this.#server = createServer(
-      { ...options.credentials, ca: options.ca, alpn: options.alpn },
+      { ...credentials, ca, alpn, holdable },
       {
         accepted: (socket) => this.#accept(socket),
         secured: (secured) => this.#secured(secured),
         failed: (below, error) => this.#failed(below, error),
-        troubled: () => {},
+        troubled: (error) => this.#events.troubled?.(error),
       },
     );
   }
@@ -103,24 +112,31 @@ class Door implements Listener {
 
   /** Whether this socket may begin a handshake. */
   #accept(socket: Socket): boolean {
-    const { maxConnections, maxHandshakes, maxHandshakesPerSource, handshakeTimeoutMs } = this.#options;
-    const source = sourceOf(socket);
+    const { address, maxConnections, maxHandshakes, maxHandshakesPerSource, handshakeTimeoutMs } = this.#options;
+    const source = sourceOf(socket, address.kind);
+    if (source === undefined || this.#stopped) return false; // left before it was accepted, or we did
     const ofSource = this.#bySource.get(source.key) ?? 0;
-    const full = this.#open >= maxConnections ? "in all" : this.#handshakes.size >= maxHandshakes ? "handshakes in all" : "handshakes of this source";
-    if (this.#open >= maxConnections || this.#handshakes.size >= maxHandshakes || ofSource >= maxHandshakesPerSource) {
+    let full: string | undefined;
+    if (this.#open >= maxConnections) full = `${maxConnections} connections are open`;
+    else if (this.#handshakes.size >= maxHandshakes) full = `${maxHandshakes} handshakes are under way`;
+    else if (ofSource >= maxHandshakesPerSource) full = `${maxHandshakesPerSource} handshakes of its address are under way`;
+    if (full !== undefined) {
       this.#events.refused({ reason: "too_many_connections", detail: full, source });
       return false;
     }
     this.#open++;
     this.#bySource.set(source.key, ofSource + 1);
-    const timer = systemClock.after(handshakeTimeoutMs, () => {
-      if (this.#leave(socket) !== undefined) this.#events.refused({ reason: "handshake_timeout", detail: `not done after ${handshakeTimeoutMs} ms`, source });
+    const timer = this.#clock.after(handshakeTimeoutMs, () => {
+      const { bytesRead } = socket;
+      this.#refuse(socket, { reason: "handshake_timeout", detail: `not done after ${handshakeTimeoutMs} ms, ${bytesRead} bytes came` });
       socket.destroy();
     });
     this.#handshakes.set(socket, { source, timer });
     socket.on("close", () => {
       this.#open--;
-      if (this.#leave(socket) !== undefined) this.#events.refused({ reason: "session_lost", detail: "left during the handshake", source });
+      const { bytesRead } = socket;
+      // The TLS stack closes first and says why a moment later.
+      setImmediate(() => this.#refuse(socket, handshakeFailure({ code: "ECONNRESET", message: "socket hang up" }, { bytesRead })));
     });
     return true;
   }
@@ -138,16 +154,31 @@ class Door implements Listener {
     return handshake;
   }
 
-  #failed(below: Socket, error: Error): void {
+  /** Tells it, unless this handshake's end was told before. */
+  #refuse(below: Socket, failure: HandshakeFailure): void {
     const handshake = this.#leave(below);
-    if (handshake !== undefined) this.#events.refused({ ...handshakeReason(error), source: handshake.source });
+    if (handshake !== undefined) this.#events.refused({ ...failure, source: handshake.source });
   }
 
-  #secured({ socket, below, gate }: Secured): void {
+  #failed(below: Socket, error: HandshakeError): void {
+    this.#refuse(below, handshakeFailure(error, below));
+  }
+
+  #secured(secured: Secured): void {
+    const { socket, below } = secured;
     const handshake = this.#leave(below);
-    if (handshake === undefined) return void socket.destroy(); // its time was over
-    const { source } = handshake;
-    const alpn = typeof socket.alpnProtocol === "string" && socket.alpnProtocol !== "" ? socket.alpnProtocol : undefined;
+    if (handshake === undefined || this.#stopped) return void socket.destroy(); // its time was over, or ours is
+    try {
+      this.#welcome(secured, handshake.source);
+    } catch (error) {
+      socket.destroy();
+      this.#events.refused({ reason: "internal", detail: error instanceof Error ? (error.stack ?? error.message) : String(error), source: handshake.source });
+    }
+  }
+
+  #welcome({ socket, below, gate }: Secured, source: Source): void {
+    const { alpnProtocol } = socket;
+    const alpn = typeof alpnProtocol === "string" && alpnProtocol !== "" ? alpnProtocol : undefined;
     const name: unknown = (socket as { readonly servername?: unknown }).servername;
     const serverName = typeof name === "string" && name !== "" ? name.toLowerCase() : undefined;
     const connection: OpenConnection = {
@@ -166,38 +197,47 @@ class Door implements Listener {
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
       : { reason: verdict.reason, detail: verdict.detail, source, serverName, fingerprint: verdict.fingerprint };
     const tellable = alpn === ALPN_THAT_CAN_BE_TOLD;
-    this.#events.refused(tellable ? { ...refusal, connection } : refusal);
     if (!tellable) socket.destroy();
+    this.#events.refused(tellable ? { ...refusal, connection } : refusal);
   }
 
   /** The one guard from socket to identity. */
-  #judge(socket: TLSSocket): ReturnType<typeof judge> {
+  #judge(socket: TLSSocket): Verdict {
     const resumed = socket.isSessionReused();
     if (resumed && facts.endsTickets) return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
     const proven = !resumed && facts.provesChains && socket.authorized;
     const { trust } = this.#options;
-    const now = systemClock.wall();
-    const fingerprint = presentedFingerprint(socket);
-    const known = fingerprint === undefined ? undefined : judgeAgain(fingerprint, trust, now);
+    const now = this.#clock.wall();
+    const leaf = presentedFingerprint(socket);
+    const known = leaf === undefined ? undefined : judgeAgain(leaf, trust, now);
     const verdict = known ?? judge(presentedChain(socket), trust, { now, verifiedByRuntime: proven });
-    if (verdict.ok && !resumed && !socket.authorized) return { ok: false, reason: "unknown_issuer", detail: "the TLS stack did not authorize it" };
+    if (verdict.ok && !resumed && !socket.authorized) {
+      return { ok: false, reason: "unknown_issuer", detail: "the TLS stack did not authorize it", fingerprint: verdict.identity.fingerprint };
+    }
     return verdict;
   }
 
   stop(): void {
-    this.#closed ??= new Promise((resolve) => this.#server.close(() => resolve()));
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#server.close();
+    for (const socket of [...this.#handshakes.keys()]) {
+      this.#leave(socket); // nobody was refused
+      socket.destroy();
+    }
   }
 
   async close(): Promise<void> {
     this.stop();
-    for (const socket of this.#handshakes.keys()) socket.destroy();
-    await this.#closed;
+    await new Promise((resolve) => setImmediate(resolve)); // connections that are open need not end for the port to be free
   }
 }
 
-/** Opens a listener. Rejects with a PipegateError (config) when the address cannot be had. */
+/** Opens a listener. Rejects with a PipegateError (config) when the credentials cannot be served, or the address cannot be had. */
 export async function listen(options: ListenerOptions, events: ListenerEvents): Promise<Listener> {
-  if (options.alpn.length === 0 && !options.withoutAlpn) throw new PipegateError("config", "a listener without any protocol");
+  if (options.alpn.length === 0 && !options.withoutAlpn) {
+    throw new PipegateError("config", "a listener without any protocol", { next: "offer one, or take clients that ask for none" });
+  }
   const door = new Door(options, events);
   await door.bind();
   return door;

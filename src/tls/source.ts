@@ -1,5 +1,5 @@
 /** Where a connection comes from, before anybody knows who it is: the key by which strangers are counted. */
-import { isIPv6, type Socket } from "node:net";
+import type { Socket } from "node:net";
 
 export interface Source {
   /** For the log: `127.0.0.1:50000`, `[2001:db8::1]:50000`, `unix`. */
@@ -8,10 +8,12 @@ export interface Source {
   readonly key: string;
 }
 
-export function sourceOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">): Source {
-  if (remoteAddress === undefined) return { text: "unix", key: "unix" };
-  const address = remoteAddress.startsWith("::ffff:") ? remoteAddress.slice(7) : remoteAddress;
-  if (!isIPv6(address)) return { text: `${address}:${remotePort}`, key: address };
+/** Undefined: whoever it was has left already. */
+export function sourceOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">, kind: "tcp" | "unix"): Source | undefined {
+  if (kind === "unix") return { text: "unix", key: "unix" };
+  if (remoteAddress === undefined || remoteAddress === "") return undefined;
+  const address = remoteAddress.replace(/^::ffff:(?=\d+\.)/i, "");
+  if (!address.includes(":")) return { text: `${address}:${remotePort}`, key: address };
   return { text: `[${address}]:${remotePort}`, key: prefixOf(address) };
 }
 
