@@ -98,7 +98,7 @@ for (const transport of transports) {
       await watch.send([Buffer.alloc(100_000, 1)]);
       channel.closeWrite();
       await watch.closed();
-      expect([backEnd.received, watch.content.equals(sourceBytes(4 * MiB)), watch.ended, watch.broken]).toEqual([
+      expect([backEnd.connections, backEnd.received, watch.content.equals(sourceBytes(4 * MiB)), watch.ended, watch.broken]).toEqual([
         100_000,
         true,
         true,
