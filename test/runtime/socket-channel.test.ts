@@ -99,6 +99,7 @@ for (const transport of transports) {
       channel.closeWrite();
       await watch.closed();
       expect([backEnd.connections, backEnd.received, watch.content.equals(sourceBytes(4 * MiB)), watch.ended, watch.broken]).toEqual([
+        1,
         100_000,
         true,
         true,
