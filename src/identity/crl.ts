@@ -1,91 +1,79 @@
 /**
- * A certificate revocation list (RFC 5280) out of its DER: its issuer, its times, its serials. Complete direct lists only.
- * Promises: throws only DerFault; 100,000 entries in well under a second. Leaves to others: the signature's key, what is out of date.
+ * A certificate revocation list (RFC 5280) out of its DER: its issuer, its times, its serials. Complete direct lists only: whatever
+ * makes one partial, a delta or about others' certificates refuses it, also where its maker forgot to say that it is critical.
+ * Promises: throws only DerFault; 100,000 entries in well under a second. Leaves to others: whose signature it is, what is out of date.
  */
-import { verify, type KeyObject } from "node:crypto";
-import { DerFault, DerReader, integerHex, oidText, smallInteger, Tag, time } from "./der.ts";
+import type { Buffer } from "node:buffer";
+import { DerFault, DerReader, serialHex, smallInteger, Tag, time } from "./der.ts";
+import { eachExtension } from "./extensions.ts";
+import { readSigned, requireSameAlgorithm, type Signed } from "./signature.ts";
 
 export const MAX_CRL = 16 << 20;
 
 export interface Crl {
+  /** The name whole, as DER. */
   readonly issuer: Buffer;
+  /** Milliseconds since the epoch. */
   readonly thisUpdate: number;
-  /** Infinity when the list does not say. */
   readonly nextUpdate: number;
+  /** Serials as certificate.ts writes them. */
   readonly revoked: ReadonlySet<string>;
-  readonly signed: { readonly body: Buffer; readonly algorithm: string; readonly signature: Buffer };
+  readonly signed: Signed;
 }
+
+const Extension = { REASON: "2.5.29.21", DELTA: "2.5.29.27", DISTRIBUTION_POINT: "2.5.29.28", CERTIFICATE_ISSUER: "2.5.29.29" } as const;
+const narrowing: ReadonlySet<string> = new Set([Extension.DELTA, Extension.DISTRIBUTION_POINT, Extension.CERTIFICATE_ISSUER]);
+const REMOVE_FROM_CRL = 8;
 
 export function parseCrl(der: Buffer): Crl {
   if (der.length > MAX_CRL) throw new DerFault(`more than ${MAX_CRL} bytes`);
-  const outer = new DerReader(der);
-  const list = outer.into(Tag.SEQUENCE);
-  outer.end();
-  const { whole, content } = list.next(Tag.SEQUENCE);
-  const algorithm = oidText(list.into(Tag.SEQUENCE).next(Tag.OID).content);
-  const signature = list.next(Tag.BIT_STRING).content;
-  list.end();
-  if (signature[0] !== 0) throw new DerFault("a signature with loose bits");
-
-  const body = new DerReader(content);
+  const { signed, body } = readSigned(der);
   const version = body.optional(Tag.INTEGER);
   if (version !== undefined && smallInteger(version.content) !== 1) throw new DerFault("an unknown version");
-  if (oidText(body.into(Tag.SEQUENCE).next(Tag.OID).content) !== algorithm) throw new DerFault("two different signature algorithms");
+  requireSameAlgorithm(body, signed);
   const issuer = body.next(Tag.SEQUENCE).whole;
   const thisUpdate = time(body.next());
-  const timed = body.tag === Tag.UTC_TIME || body.tag === Tag.GENERALIZED_TIME;
-  const nextUpdate = timed ? time(body.next()) : Infinity;
-  const revoked = new Set<string>();
+  // Without it the list would never go out of date, and nobody would notice that no new one comes.
+  if (body.tag !== Tag.UTC_TIME && body.tag !== Tag.GENERALIZED_TIME) throw new DerFault("no time of the next update");
+  const nextUpdate = time(body.next());
   const entries = body.optional(Tag.SEQUENCE);
-  if (entries !== undefined) {
-    const reader = new DerReader(entries.content);
-    while (!reader.done) revoked.add(entry(reader.into(Tag.SEQUENCE)));
-  }
   const extensions = body.optional(0xa0);
   body.end();
-  if (extensions !== undefined) refuseCritical(new DerReader(extensions.content).into(Tag.SEQUENCE));
-  return { issuer, thisUpdate, nextUpdate, revoked, signed: { body: whole, algorithm, signature: signature.subarray(1) } };
+  if (version === undefined && extensions !== undefined) throw new DerFault("extensions in a list of version 1");
+  if (extensions !== undefined) requireComplete(extensions.content);
+  return { issuer, thisUpdate, nextUpdate, revoked: readSerials(entries?.content), signed };
 }
 
-/** The serial of an entry. A critical extension (an indirect list's issuer) refuses the list. */
-function entry(reader: DerReader): string {
-  const serial = integerHex(reader.next(Tag.INTEGER).content);
-  time(reader.next());
-  const extensions = reader.optional(Tag.SEQUENCE);
-  if (extensions !== undefined) refuseCritical(new DerReader(extensions.content));
+function readSerials(entries: Buffer | undefined): Set<string> {
+  const revoked = new Set<string>();
+  if (entries === undefined) return revoked;
+  const list = new DerReader(entries);
+  let last: Buffer | undefined;
+  while (!list.done) {
+    const entry = list.into(Tag.SEQUENCE);
+    revoked.add(serialHex(entry.next(Tag.INTEGER).content));
+    time(entry.next());
+    const extensions = entry.optional(Tag.SEQUENCE)?.whole;
+    entry.end();
+    // Most entries of a list say the same about why.
+    if (extensions === undefined || last?.equals(extensions)) continue;
+    requireComplete(extensions);
+    last = extensions;
+  }
+  return revoked;
+}
+
+/** `extensions`: a SEQUENCE of them, of the list or of an entry. */
+function requireComplete(extensions: Buffer): void {
+  eachExtension(extensions, ({ oid, critical, value }) => {
+    if (critical || narrowing.has(oid)) throw new DerFault(`a critical extension, ${oid}`);
+    if (oid === Extension.REASON && reason(value) === REMOVE_FROM_CRL) throw new DerFault("an entry that takes back another list's");
+  });
+}
+
+function reason(value: Buffer): number {
+  const reader = new DerReader(value);
+  const { content } = reader.next(Tag.ENUMERATED);
   reader.end();
-  return serial;
-}
-
-function refuseCritical(extensions: DerReader): void {
-  while (!extensions.done) {
-    const one = extensions.into(Tag.SEQUENCE);
-    const oid = oidText(one.next(Tag.OID).content);
-    // Critical ones make a list partial or indirect: deltas, issuing distribution points, entries of other issuers.
-    if (one.optional(Tag.BOOLEAN) !== undefined) throw new DerFault(`a critical extension, ${oid}`);
-    one.next(Tag.OCTET_STRING);
-  }
-}
-
-/** Signature algorithms that are strong enough, with the hash that node:crypto wants (null: the key knows). */
-export const signatureHash: ReadonlyMap<string, string | null> = new Map([
-  ["1.2.840.113549.1.1.11", "sha256"],
-  ["1.2.840.113549.1.1.12", "sha384"],
-  ["1.2.840.113549.1.1.13", "sha512"],
-  ["1.2.840.10045.4.3.2", "sha256"],
-  ["1.2.840.10045.4.3.3", "sha384"],
-  ["1.2.840.10045.4.3.4", "sha512"],
-  ["1.3.101.112", null],
-  ["1.3.101.113", null],
-]);
-
-/** Whether the list was signed by this key, with an algorithm that is strong enough. */
-export function isSignedBy({ signed }: Crl, key: KeyObject): boolean {
-  const hash = signatureHash.get(signed.algorithm);
-  if (hash === undefined) return false;
-  try {
-    return verify(hash, signed.body, key, signed.signature);
-  } catch {
-    return false; // a key of another kind
-  }
+  return smallInteger(content);
 }

@@ -92,42 +92,68 @@ export class DerReader {
 /** Dotted text of an OID's content. */
 export function oidText(content: Buffer): string {
   if (content.length === 0 || content.length > 64) throw new DerFault("an OID of a wrong size");
-  const first = Math.min(2, Math.floor((content[0] as number) / 40));
-  const parts = [first, (content[0] as number) - 40 * first];
-  let value = 0;
+  if ((content[content.length - 1] as number) >= 0x80) throw new DerFault("an OID that is cut off");
+  const arcs: (number | bigint)[] = [];
+  let value: number | bigint = 0;
   let fresh = true;
-  for (const byte of content.subarray(1)) {
+  for (const byte of content) {
     if (fresh && byte === 0x80) throw new DerFault("an OID that is not minimal");
-    value = value * 128 + (byte & 0x7f);
-    if (value > 2 ** 48) throw new DerFault("a giant OID");
+    // Arcs made of a UUID have 128 bits: beyond what a number holds exactly, count in bigint.
+    if (typeof value === "number" && value < 2 ** 45) value = value * 128 + (byte & 0x7f);
+    else value = (BigInt(value) << 7n) | BigInt(byte & 0x7f);
     fresh = byte < 0x80;
-    if (fresh) {
-      parts.push(value);
-      value = 0;
+    if (!fresh) continue;
+    if (arcs.length > 0) arcs.push(value);
+    else {
+      // The first two arcs share one number.
+      const first = value < 40 ? 0 : value < 80 ? 1 : 2;
+      arcs.push(first, typeof value === "bigint" ? value - 80n : value - 40 * first);
     }
+    value = 0;
   }
-  if (!fresh) throw new DerFault("an OID that is cut off");
-  return parts.join(".");
+  return arcs.join(".");
 }
 
-/** Lower-case hex of an INTEGER's content without its sign byte. Throws when it is not minimal. */
-export function integerHex(content: Buffer): string {
-  const [first, second] = content;
+/** A serial: lower-case hex of a positive INTEGER of 20 bytes at most, without its sign byte. Zero is taken: old CAs have it. */
+export function serialHex(content: Buffer): string {
+  requireMinimal(content);
+  if ((content[0] as number) >= 0x80) throw new DerFault("a negative serial"); // its hex would be that of another one
+  const bytes = content[0] === 0 && content.length > 1 ? content.subarray(1) : content;
+  if (bytes.length > 20) throw new DerFault("a serial of more than 20 bytes");
+  return bytes.toString("hex");
+}
+
+function requireMinimal(integer: Buffer): void {
+  const [first, second] = integer;
   if (first === undefined) throw new DerFault("an empty INTEGER");
-  if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))) throw new DerFault("an INTEGER that is not minimal");
-  return (first === 0 && second !== undefined ? content.subarray(1) : content).toString("hex");
+  if (second === undefined) return;
+  if ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80)) throw new DerFault("an INTEGER that is not minimal");
+}
+
+/** The bits of a positive INTEGER, such as an RSA modulus. */
+export function bitLength(content: Buffer): number {
+  requireMinimal(content);
+  if ((content[0] as number) >= 0x80) throw new DerFault("a negative INTEGER");
+  const bytes = content[0] === 0 ? content.subarray(1) : content;
+  return bytes.length === 0 ? 0 : 8 * bytes.length - Math.clz32(bytes[0] as number) + 24;
 }
 
 /** A small non-negative INTEGER. */
 export function smallInteger(content: Buffer): number {
-  if ((content[0] ?? 0x80) >= 0x80 || content.length > 4) throw new DerFault("an INTEGER out of range");
-  integerHex(content);
+  requireMinimal(content);
+  if ((content[0] as number) >= 0x80 || content.length > 4) throw new DerFault("an INTEGER out of range");
   return content.readUIntBE(0, content.length);
 }
 
 export function boolean(content: Buffer): boolean {
   if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) throw new DerFault("a BOOLEAN of a wrong value");
   return content[0] === 0xff;
+}
+
+/** The bytes of a BIT STRING that has whole bytes, such as a key or a signature. */
+export function wholeBits(content: Buffer): Buffer {
+  if (content[0] !== 0) throw new DerFault("a BIT STRING with loose bits");
+  return content.subarray(1);
 }
 
 /** Bits of a BIT STRING as a number whose highest of 16 bits is bit 0; unused bits must be 0. */
@@ -141,17 +167,23 @@ export function namedBits(content: Buffer): number {
 }
 
 /** Milliseconds since the epoch of a UTCTime or GeneralizedTime as RFC 5280 has them: with seconds, in Z, without fractions. */
-export function time(element: Element): number {
-  const text = element.content.toString("latin1");
-  const long = element.tag === Tag.GENERALIZED_TIME;
-  if (!long && element.tag !== Tag.UTC_TIME) throw new DerFault("no time where one belongs");
-  const match = (long ? /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/ : /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/).exec(text);
-  if (match === null) throw new DerFault("a time that is malformed");
-  const [year, month, day, hour, minute, second] = match.slice(1).map(Number) as [number, number, number, number, number, number];
-  const full = long ? year : year < 50 ? 2000 + year : 1900 + year;
-  const at = Date.UTC(full, month - 1, day, hour, minute, second);
-  const back = new Date(at);
-  const same = back.getUTCMonth() === month - 1 && back.getUTCDate() === day && back.getUTCHours() === hour && back.getUTCMinutes() === minute;
-  if (!same || second > 59) throw new DerFault("a time that does not exist");
-  return at;
+export function time({ tag, content }: Element): number {
+  const long = tag === Tag.GENERALIZED_TIME;
+  if (!long && tag !== Tag.UTC_TIME) throw new DerFault("no time where one belongs");
+  const years = long ? 4 : 2;
+  if (content.length !== years + 11 || content[years + 10] !== 0x5a) throw new DerFault("a time that is malformed");
+  const two = (at: number): number => 10 * digit(content[at]) + digit(content[at + 1]);
+  const short = two(0);
+  const year = long ? 100 * short + two(2) : short < 50 ? 2000 + short : 1900 + short;
+  const [month, day, hour, minute, second] = [two(years), two(years + 2), two(years + 4), two(years + 6), two(years + 8)];
+  const date = new Date(0);
+  const midnight = date.setUTCFullYear(year, month - 1, day); // carries what is too much, such as February 30
+  const exists = date.getUTCMonth() === month - 1 && date.getUTCDate() === day && hour < 24 && minute < 60 && second < 60;
+  if (!exists) throw new DerFault("a time that does not exist");
+  return midnight + 1000 * (second + 60 * (minute + 60 * hour));
+}
+
+function digit(byte: number | undefined): number {
+  if (byte === undefined || byte < 0x30 || byte > 0x39) throw new DerFault("a time that is malformed");
+  return byte - 0x30;
 }

@@ -5,31 +5,45 @@
  */
 import { Buffer } from "node:buffer";
 import { printable } from "../base/text.ts";
-import { fingerprintOf, hasMultiValuedName, stringText, type Certificate } from "./certificate.ts";
+import { fingerprintOf, type Certificate } from "./certificate.ts";
+import { soleCommonName, stringText } from "./distinguished-name.ts";
 import type { Identity } from "./identity.ts";
 
-const Kind = { DNS: 2, URI: 6 } as const;
+/** Context tags of the names that are looked at; the others (an account of some directory, say) name nobody here. */
+const Kind = { MAIL: 1, DNS: 2, URI: 6, IP: 7 } as const;
 const MAX_URI = 2048;
+const MAX_COMMON_NAME = 64;
 
 /** A sentence about what is wrong with the names, or the identity. `notAfter`: the earliest of the chain. */
 export function identityOf(leaf: Certificate, notAfter: number): Identity | string {
   const uris: string[] = [];
   const dns: string[] = [];
   for (const { kind, bytes } of leaf.names) {
-    if (kind !== Kind.DNS && kind !== Kind.URI) continue;
+    if (kind === Kind.IP && bytes.length !== 4 && bytes.length !== 16) return "a malformed address";
+    if (kind !== Kind.MAIL && kind !== Kind.DNS && kind !== Kind.URI) continue;
     const text = plainText(bytes);
-    if (text === undefined) return "a name has characters other than plain ASCII";
-    const fault = kind === Kind.URI ? uriFault(text) : dnsFault(text);
+    if (text === undefined) return "a name that is empty or has characters other than plain ASCII";
+    const fault = kind === Kind.URI ? uriFault(text) : kind === Kind.DNS ? dnsFault(text) : undefined;
     if (fault !== undefined) return fault;
     if (kind === Kind.URI) uris.push(text);
-    else dns.push(text.toLowerCase());
+    if (kind === Kind.DNS) dns.push(text.toLowerCase());
   }
   if (uris.length > 1) return "more than one URI";
   const fingerprint = fingerprintOf(leaf.der);
   const uri = uris[0];
   const cn = commonName(leaf);
   const principal = uri ?? (dns[0] !== undefined ? `dns:${dns[0]}` : cn !== undefined ? `cn:${cn}` : fingerprint);
-  return { principal, uri, dns, cn, fingerprint, serial: leaf.serial, issuer: printable(leaf.issuerText), notBefore: leaf.notBefore, notAfter };
+  return {
+    principal,
+    uri,
+    dns,
+    cn,
+    fingerprint,
+    serial: leaf.serial,
+    issuer: printable(leaf.issuerText),
+    notBefore: leaf.notBefore,
+    notAfter,
+  };
 }
 
 /** Printable ASCII without space, quotes, commas and what else could end a name in a list of names; undefined otherwise. */
@@ -40,12 +54,10 @@ function plainText(bytes: Buffer): string | undefined {
 
 function uriFault(uri: string): string | undefined {
   if (uri.length > MAX_URI) return `a URI of more than ${MAX_URI} bytes`;
-  if (!/^[a-z][a-z0-9+.-]*:/.test(uri)) return "a URI without a scheme in lower case";
+  if (!/^[a-z][a-z0-9+.-]*:./.test(uri)) return "a URI without a scheme in lower case";
+  if (uri.split("/").some((segment) => segment === "." || segment === "..")) return "a URI with a relative segment";
   if (!uri.startsWith("spiffe:")) return undefined;
-  const [, trustDomain, path] = /^spiffe:\/\/([a-z0-9._-]{1,255})((?:\/[A-Za-z0-9._-]+)*)$/.exec(uri) ?? [];
-  if (trustDomain === undefined || path === undefined) return "a malformed SPIFFE ID";
-  if (path.split("/").some((segment) => segment === "." || segment === "..")) return "a SPIFFE ID with a relative segment";
-  return undefined;
+  return /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/[A-Za-z0-9._-]+)*$/.test(uri) ? undefined : "a malformed SPIFFE ID";
 }
 
 function dnsFault(name: string): string | undefined {
@@ -55,8 +67,8 @@ function dnsFault(name: string): string | undefined {
 }
 
 function commonName(leaf: Certificate): string | undefined {
-  const [only, ...more] = leaf.commonNames;
-  if (only === undefined || more.length > 0 || hasMultiValuedName(leaf.subject)) return undefined;
-  const text = stringText(only);
-  return text !== undefined && text.length > 0 && text.length <= 64 && text.trim() === text && printable(text) === text ? text : undefined;
+  const only = soleCommonName(leaf.subject);
+  const text = only && stringText(only);
+  if (text === undefined || text.length === 0 || text.length > MAX_COMMON_NAME) return undefined;
+  return text.trim() === text && printable(text) === text ? text : undefined;
 }

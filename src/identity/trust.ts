@@ -5,19 +5,32 @@
  */
 import { Buffer } from "node:buffer";
 import { PipegateError } from "../base/error.ts";
-import { CertificateKey, KeyUsage, parseCertificate, type Certificate } from "./certificate.ts";
-import { isSignedBy, MAX_CRL, parseCrl, type Crl } from "./crl.ts";
+import { fingerprintOf, KeyUsage, parseCertificate, type Certificate } from "./certificate.ts";
+import { MAX_CRL, parseCrl, type Crl } from "./crl.ts";
+import { keyObject, type PublicKey } from "./public-key.ts";
+import { isSignedBy } from "./signature.ts";
 import { weakness } from "./strength.ts";
+
+/** Clocks may differ by so much before something is of the future, ms. */
+export const SKEW_MS = 60_000;
 
 export interface Anchor {
   readonly certificate: Certificate;
-  readonly key: CertificateKey;
+  /**
+   * It ends a path. Otherwise it is an intermediate: known, but believed only below its own root, as OpenSSL has it.
+   */
+  readonly root: boolean;
+}
+
+export interface TrustedCrl extends Crl {
+  /** The key that signed it. */
+  readonly by: PublicKey;
 }
 
 export interface Trust {
   readonly anchors: readonly Anchor[];
   /** By the issuer's name in hex; several lists of one CA count together. */
-  readonly crls: ReadonlyMap<string, readonly Crl[]>;
+  readonly crls: ReadonlyMap<string, readonly TrustedCrl[]>;
 }
 
 export interface TrustOptions {
@@ -50,45 +63,76 @@ function refuse(what: string, next: string): PipegateError {
 }
 
 export function createTrust({ ca, crl, now }: TrustOptions): Trust {
-  const anchors = ca.flatMap((text, index) => readAnchors(text, { label: `trust.ca[${index}]`, now }));
-  if (anchors.length === 0) throw refuse("trust.ca has no CA, so nobody could connect", "name the file of your CA: trust: { ca: [certs/ca.pem] }");
-  const crls = new Map<string, Crl[]>();
-  for (const [index, bytes] of crl.entries()) {
-    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors })) {
-      const key = list.issuer.toString("hex");
-      crls.set(key, [...(crls.get(key) ?? []), list]);
+  const anchors = new Map<string, Anchor>(); // one that is named twice counts once
+  for (const [index, text] of ca.entries()) {
+    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
+      anchors.set(fingerprintOf(certificate.der), { certificate, root: isRoot(certificate) });
     }
   }
-  return { anchors, crls };
+  if (anchors.size === 0)
+    throw refuse("trust.ca has no CA, so nobody could connect", "name the file of your CA: trust: { ca: [certs/ca.pem] }");
+  const crls = new Map<string, TrustedCrl[]>();
+  for (const [index, bytes] of crl.entries()) {
+    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors: [...anchors.values()] })) {
+      const name = list.issuer.toString("hex");
+      crls.set(name, [...(crls.get(name) ?? []), list]);
+    }
+  }
+  return { anchors: [...anchors.values()], crls };
 }
 
-function readAnchors(text: string, { label, now }: { readonly label: string; readonly now: number }): Anchor[] {
+/** As OpenSSL tells one: it names itself as its issuer, and does not point to another key. */
+function isRoot({ subject, issuer, subjectKeyId, authorityKeyId }: Certificate): boolean {
+  return subject.equals(issuer) && (authorityKeyId === undefined || authorityKeyId === subjectKeyId);
+}
+
+function readAuthorities(text: string, { label, now }: { readonly label: string; readonly now: number }): Certificate[] {
   const blocks = pemBlocks(text, "CERTIFICATE");
-  if (blocks === undefined || blocks.length === 0) throw refuse(`${label} holds no certificate in PEM`, "give the CA's certificate, which begins with -----BEGIN CERTIFICATE-----");
+  if (blocks === undefined || blocks.length === 0) {
+    throw refuse(`${label} holds no certificate in PEM`, "give the CA's certificate, which begins with -----BEGIN CERTIFICATE-----");
+  }
   return blocks.map((der) => {
-    let certificate: Certificate;
-    const key = new CertificateKey(der);
-    try {
-      certificate = parseCertificate(der);
-      void key.publicKey;
-    } catch (error) {
-      throw refuse(`${label} holds a certificate that cannot be read: ${(error as Error).message}`, "copy the CA's certificate again");
-    }
-    const usage = certificate.keyUsage;
-    if (!certificate.ca || (usage !== undefined && (usage & KeyUsage.KEY_CERT_SIGN) === 0)) {
+    const certificate = readAuthority(der, label);
+    const { keyUsage, notAfter, publicKey, unknownCritical } = certificate;
+    if (!certificate.ca || (keyUsage !== undefined && (keyUsage & KeyUsage.KEY_CERT_SIGN) === 0)) {
       throw refuse(`${label} holds a certificate that is not a CA's`, "give the certificate of the CA, not one that it issued");
     }
-    if (now > certificate.notAfter) throw refuse(`${label}: the CA expired on ${day(certificate.notAfter)}`, "renew it: pipegate ca init --force makes a new one");
-    const weak = weakness(key.publicKey);
-    if (weak !== undefined) throw refuse(`${label}: the CA's key is too weak: ${weak}`, "make a CA with P-256, Ed25519, or RSA of 2048 bits and more");
-    return { certificate, key };
+    if (now > notAfter) throw refuse(`${label}: the CA expired on ${day(notAfter)}`, "renew it: pipegate ca init --force makes a new one");
+    const weak = weakness(publicKey);
+    if (weak !== undefined) {
+      throw refuse(`${label}: the CA's key is too weak: ${weak}`, "make a CA with P-256, Ed25519, or RSA of 2048 bits and more");
+    }
+    if (unknownCritical.length > 0) {
+      throw refuse(
+        `${label}: the CA is restricted by an extension that is not understood here, ${unknownCritical[0]}`,
+        "use a CA without it",
+      );
+    }
+    return certificate;
   });
 }
 
-function readCrls(bytes: Buffer, { label, now, anchors }: { readonly label: string; readonly now: number; readonly anchors: readonly Anchor[] }): Crl[] {
+function readAuthority(der: Buffer, label: string): Certificate {
+  try {
+    const certificate = parseCertificate(der);
+    if (weakness(certificate.publicKey) === undefined) keyObject(certificate.publicKey);
+    return certificate;
+  } catch (error) {
+    throw refuse(`${label} holds a certificate that cannot be read: ${(error as Error).message}`, "copy the CA's certificate again");
+  }
+}
+
+interface CrlsOptions {
+  readonly label: string;
+  readonly now: number;
+  readonly anchors: readonly Anchor[];
+}
+
+function readCrls(bytes: Buffer, { label, now, anchors }: CrlsOptions): TrustedCrl[] {
   if (bytes.length > MAX_CRL * 2) throw refuse(`${label} is larger than ${MAX_CRL * 2} bytes`, "name a revocation list");
-  const text = bytes.subarray(0, 4096).includes("-----BEGIN") ? bytes.toString("latin1") : undefined;
-  const blocks = text === undefined ? [bytes] : pemBlocks(text, "X509 CRL");
+  // A SEQUENCE of that size begins with two bytes that no text has; before the first block of PEM there may be any text.
+  const binary = (bytes[0] === 0x30 && (bytes[1] ?? 0) >= 0x80) || !bytes.includes("-----BEGIN");
+  const blocks = binary ? [bytes] : pemBlocks(bytes.toString("latin1"), "X509 CRL");
   if (blocks === undefined || blocks.length === 0) throw refuse(`${label} holds no revocation list`, "make one: pipegate ca crl");
   return blocks.map((der) => {
     let list: Crl;
@@ -98,11 +142,19 @@ function readCrls(bytes: Buffer, { label, now, anchors }: { readonly label: stri
       throw refuse(`${label} holds a revocation list that cannot be read: ${(error as Error).message}`, "make it again: pipegate ca crl");
     }
     const issuers = anchors.filter(({ certificate }) => certificate.subject.equals(list.issuer) && maySignCrls(certificate));
-    if (issuers.length === 0) throw refuse(`${label} holds a revocation list of a CA that trust.ca does not name`, "add that CA, or remove the list");
-    if (!issuers.some(({ key }) => isSignedBy(list, key.publicKey))) throw refuse(`${label} holds a revocation list whose signature is not its CA's`, "make it again: pipegate ca crl");
-    if (now > list.nextUpdate) throw refuse(`${label}: the revocation list went out of date on ${day(list.nextUpdate)}`, "make a new one: pipegate ca crl");
-    if (list.thisUpdate > now + 60_000) throw refuse(`${label}: the revocation list is of the future, ${day(list.thisUpdate)}`, "check the clock");
-    return list;
+    if (issuers.length === 0) {
+      throw refuse(`${label} holds a revocation list of a CA that trust.ca does not name`, "add that CA, or remove the list");
+    }
+    const issuer = issuers.find(({ certificate }) => isSignedBy(list.signed, certificate.publicKey));
+    if (issuer === undefined) {
+      throw refuse(`${label} holds a revocation list whose signature is not its CA's`, "make it again: pipegate ca crl");
+    }
+    if (now > list.nextUpdate) {
+      throw refuse(`${label}: the revocation list went out of date on ${day(list.nextUpdate)}`, "make a new one: pipegate ca crl");
+    }
+    if (list.thisUpdate > now + SKEW_MS)
+      throw refuse(`${label}: the revocation list is of the future, ${day(list.thisUpdate)}`, "check the clock");
+    return { ...list, by: issuer.certificate.publicKey };
   });
 }
 
