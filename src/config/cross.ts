@@ -14,7 +14,8 @@ import {
 } from "../policy/pattern.ts";
 import type { ListenAddress } from "../tls/listener-options.ts";
 import { addressLine, collide } from "./address.ts";
-import { didYouMean, pathText, type Path } from "./problem.ts";
+import { createSuggest, pathText, type Path } from "./problem.ts";
+import { formatRate, formatSize } from "./units.ts";
 
 export interface Finding {
   readonly path: Path;
@@ -26,8 +27,10 @@ export interface Findings {
   readonly warnings: readonly Finding[];
 }
 
-/** Pairs of patterns that are compared to find rules in each other's shadow: enough for hundreds of rules, bounded for thousands. */
+/** Pairs of patterns that are compared for a warning: enough for hundreds of rules, bounded for thousands. */
 const MAX_COMPARED = 1_000_000;
+/** What a pipe carries at once, bytes: a smaller burst is overdrawn by each piece. */
+const PIECE = 64 << 10;
 
 /** `shape`: what the schema made of the config; where the schema refused something, that is passed over. */
 export function crossCheck(shape: unknown): Findings {
@@ -35,9 +38,11 @@ export function crossCheck(shape: unknown): Findings {
   const warnings: Finding[] = [];
   const listeners = listOf(at(shape, "listeners"));
   const targets = Object.keys(mapOf(at(shape, "targets")));
+  const known = new Set(targets);
+  const suggest = createSuggest();
   const named = (path: Path, name: unknown): void => {
-    if (typeof name !== "string" || targets.includes(name)) return;
-    const near = didYouMean(name, targets);
+    if (typeof name !== "string" || known.has(name)) return;
+    const near = suggest(name, known);
     problems.push({
       path,
       says: `there is no target ${JSON.stringify(name)}; ${near ?? (targets.length === 0 ? "name it under targets" : `there are ${some(targets)}`)}`,
@@ -71,8 +76,10 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
     seen.set(name.toLowerCase(), name);
   }
   const alpn = listOf(at(listener, "alpn"));
+  const asked = new Set<unknown>();
   for (const [index, protocol] of alpn.entries()) {
-    if (alpn.indexOf(protocol) < index) problems.push({ path: [...path, "alpn", index], says: "it stands here a second time" });
+    if (asked.has(protocol)) problems.push({ path: [...path, "alpn", index], says: "it stands here a second time" });
+    asked.add(protocol);
   }
   if (alpn.length > 0 && target === undefined && Object.keys(names).length === 0) {
     problems.push({
@@ -82,13 +89,24 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
   }
 }
 
+interface Taken {
+  readonly path: Path;
+  readonly address: ListenAddress;
+  readonly written: ListenAddress;
+}
+
 function checkAddresses(shape: unknown, problems: Finding[]): void {
-  const taken: { readonly path: Path; readonly address: ListenAddress }[] = [];
-  const take = (path: Path, address: ListenAddress): void => {
-    const other = taken.find((one) => collide(plain(one.address), plain(address)));
+  const taken = new Map<string | number, Taken[]>();
+  const take = (path: Path, written: ListenAddress): void => {
+    const address = plain(written);
+    // Only these can collide: the same path, or the same port.
+    const place = address.kind === "unix" ? address.path : address.port;
+    const others = taken.get(place) ?? [];
+    const other = others.find((one) => collide(one.address, address));
     if (other !== undefined)
-      problems.push({ path, says: `${addressLine(address)} is taken by ${pathText(other.path)} (${addressLine(other.address)})` });
-    taken.push({ path, address });
+      problems.push({ path, says: `${addressLine(written)} is taken by ${pathText(other.path)} (${addressLine(other.written)})` });
+    others.push({ path, address, written });
+    taken.set(place, others);
   };
   for (const [index, listener] of listOf(at(shape, "listeners")).entries()) {
     const address = at(listener, "listen");
@@ -127,7 +145,9 @@ function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): vo
   const rules = at(shape, "rules");
   if (Array.isArray(rules) && rules.length === 0) warnings.push({ path: ["rules"], says: "there are no rules, so everyone is refused" });
   const read: Patterns[] = [];
+  let left = MAX_COMPARED;
   for (const [index, rule] of listOf(rules).entries()) {
+    warnSmallBurst(at(at(rule, "limits"), "bytes"), { path: ["rules", index, "limits", "bytes"], warnings });
     const patterns: TargetPattern[] = [];
     for (const [place, text] of listOf(at(rule, "targets")).entries()) {
       const pattern = attempt(parseTargetPattern, text);
@@ -135,7 +155,8 @@ function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): vo
       const path = ["rules", index, "targets", place];
       patterns.push(pattern);
       if (pattern.pieces.length === 1) named(path, text);
-      else if (!targets.some((name) => matchesTarget(pattern, name))) warnings.push({ path, says: `no target fits ${pattern.text}` });
+      else if ((left -= targets.length) > 0 && !targets.some((name) => matchesTarget(pattern, name)))
+        warnings.push({ path, says: `no target fits ${pattern.text}` });
     }
     const clients = listOf(at(rule, "clients")).flatMap((text) => attempt(parseClientPattern, text) ?? []);
     if (clients.length > 0 && patterns.length > 0) read.push({ path: ["rules", index], clients, targets: patterns });
@@ -144,12 +165,25 @@ function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): vo
   if (read.length > 0) warnUnreachable(read, { targets, warnings });
 }
 
+/** `rate`: what the schema made of it; anything else is passed over. */
+function warnSmallBurst(rate: unknown, { path, warnings }: { readonly path: Path; readonly warnings: Finding[] }): void {
+  const [perSecond, burst] = [at(rate, "perSecond"), at(rate, "burst")];
+  if (typeof perSecond !== "number" || typeof burst !== "number" || burst >= PIECE) return;
+  const mended = formatRate({ perSecond, burst: PIECE }, formatSize);
+  warnings.push({
+    path,
+    says: `pipes carry up to ${formatSize(PIECE)} at once, so a burst of ${formatSize(burst)} comes in jumps; write ${mended}`,
+  });
+}
+
 function warnUnreachable(
   rules: readonly Patterns[],
   { targets, warnings }: { readonly targets: readonly string[]; readonly warnings: Finding[] },
 ): void {
+  const patterns = rules.flatMap((rule) => rule.targets);
+  if (patterns.length * targets.length > MAX_COMPARED) return;
   for (const name of targets) {
-    if (!rules.some((rule) => rule.targets.some((pattern) => matchesTarget(pattern, name))))
+    if (!patterns.some((pattern) => matchesTarget(pattern, name)))
       warnings.push({ path: ["targets", name], says: "no rule lets anybody reach it" });
   }
 }

@@ -4,7 +4,7 @@
  * Leaves to others: which keys and values there may be.
  */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type YAMLError } from "yaml";
-import { didYouMean, type Path, type Place, type Problem } from "./problem.ts";
+import { createSuggest, type Path, type Place, type Problem } from "./problem.ts";
 
 /** Where one value stands, as offsets into the text. */
 interface Mark {
@@ -102,6 +102,7 @@ class YamlReader {
   readonly #placeAt: (offset: number) => Place;
   readonly #anchors = new Map<string, unknown>();
   readonly #open = new Set<unknown>();
+  readonly #suggest = createSuggest();
   #values = 0;
   #aliases = 0;
 
@@ -170,7 +171,7 @@ class YamlReader {
     }
     const node = this.#anchors.get(name);
     if (node === undefined) {
-      const note = didYouMean(name, this.#anchors.keys());
+      const note = this.#suggest(name, this.#anchors);
       return (
         this.#problem(mark.at, path, `nothing above is called &${name.slice(0, 60)}${note === undefined ? "" : `; ${note}`}`) ?? nothing
       );
@@ -200,6 +201,7 @@ export function readObject(object: unknown): Tree {
     if (++values > MAX_VALUES) return values === MAX_VALUES + 1 ? refuse(`more than ${MAX_VALUES} values`) : null;
     if (path.length > MAX_DEPTH) return refuse("nested too deep");
     if (typeof value !== "object" || value === null) return value;
+    if (Array.isArray(value) && value.length > MAX_VALUES) return refuse(`more than ${MAX_VALUES} values`);
     if (Array.isArray(value)) return value.map((item: unknown, index) => copy(item, [...path, index]));
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype !== null && prototype !== Object.prototype) return refuse("expected a plain object");

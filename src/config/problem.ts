@@ -88,21 +88,32 @@ export function didYouMean(word: string, known: Iterable<string>): string | unde
   return name === undefined ? undefined : `did you mean ${name}`;
 }
 
+/** Comparisons for one config: less than a second, however many names are misspelt. */
+const MAX_COMPARED = 50_000;
+
+/** A didYouMean for names of the user's choice, of which there may be thousands: it falls silent after so many comparisons. */
+export function createSuggest(): (word: string, known: { readonly size: number; keys(): Iterable<string> }) => string | undefined {
+  let left = MAX_COMPARED;
+  return (word, known) => {
+    left -= known.size;
+    return left < 0 ? undefined : didYouMean(word, known.keys());
+  };
+}
+
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   if (word.length === 0 || word.length > 64) return undefined;
   let best: { readonly name: string; readonly distance: number } | undefined;
   for (const name of known) {
+    const reach = Math.max(1, Math.floor(Math.max(word.length, name.length) / 3));
+    if (Math.abs(word.length - name.length) > reach) continue;
     const distance = editDistance(word.toLowerCase(), name.toLowerCase());
-    if (distance <= Math.max(1, Math.floor(Math.max(word.length, name.length) / 3)) && distance < (best?.distance ?? Infinity)) {
-      best = { name, distance };
-    }
+    if (distance <= reach && distance < (best?.distance ?? Infinity)) best = { name, distance };
   }
   return best?.name;
 }
 
 /** Letters put in, left out, changed, or two neighbours swapped. */
 function editDistance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 32) return Infinity;
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

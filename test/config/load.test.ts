@@ -290,7 +290,7 @@ describe("a file that a config names", () => {
       ca.crl({ signer: other.privateKey }).pem,
       "holds a revocation list whose signature is not its CA's; make it again: pipegate ca crl",
     ],
-    ["no list", "hello", "holds a revocation list that cannot be read"],
+    ["no list", ca.certificate, "holds no revocation list; make one: pipegate ca crl"],
     [
       "a list of yesterday",
       ca.crl({ thisUpdate: past - day, nextUpdate: past }).pem,
