@@ -21,6 +21,7 @@ import { ALPN } from "./protocol/frame.ts";
 import type { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
 import { socketChannel } from "./runtime/socket-channel.ts";
+import { requireSupportedRuntime } from "./runtime/version.ts";
 import { createTarget } from "./target/kinds.ts";
 import type { Target } from "./target/target.ts";
 import { listen, type Listener, type ListenerRefusal, type SecureConnection } from "./tls/listener.ts";
@@ -93,6 +94,7 @@ export class Gateway {
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
   async listen(): Promise<readonly ListenAddress[]> {
+    requireSupportedRuntime();
     if (this.#listeners.length > 0 || this.#state !== "ready") throw new PipegateError("usage", "this gateway has been started before");
     const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
     try {

@@ -247,9 +247,8 @@ export class Session {
     if (refused) this.#writer.control(wire.encodeWelcome({ resumed: Resumed.REFUSED, refusal: toCode(broken.reason) }, []));
     if (refused || this.#state === "active") {
       const text = broken?.reason === "internal" ? "" : (broken?.detail ?? ""); // an internal fault's detail is for our log only
-      this.#writer.control(this.#goaway(broken?.reason, { graceMs: 0, text, final: true }));
+      this.#writer.farewell(this.#goaway(broken?.reason, { graceMs: 0, text, final: true }));
     }
-    this.#writer.flush();
     this.#state = "closing";
     this.#broken = broken;
     this.#breakStreams(broken ?? { reason: "session_lost", detail: "the session was closed" });
@@ -671,7 +670,8 @@ export class Session {
     let sent = 0;
     for (const stream of this.#waitingOpens) {
       const id = nextId(this.#lastOwnId);
-      if (id === 0 || id > this.#maxOwnId) break;
+      if (id === 0) return this.#usedUp();
+      if (id > this.#maxOwnId) break;
       sent++;
       if (stream.closed) continue;
       this.#lastOwnId = id;
@@ -687,6 +687,15 @@ export class Session {
       this.#waitingOpens = this.#waitingOpens.slice(sent);
       this.#touched();
     }
+  }
+
+  /** A billion streams were opened: the next need a session of their own. */
+  #usedUp(): void {
+    const waiting = this.#waitingOpens;
+    this.#waitingOpens = [];
+    this.#draining = { reason: "draining", detail: "the session's stream ids are used up" };
+    for (const stream of waiting) if (stream.id === 0) stream.break(this.#draining);
+    this.#events.goaway?.({ broken: this.#draining, graceMs: 0 });
   }
 
   #accept(stream: Stream, metadata: readonly Tlv[]): void {

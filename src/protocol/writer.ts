@@ -107,6 +107,13 @@ export class Writer {
     }
   }
 
+  /** The last frames of the session: handed over whatever waits, so that the reason is not lost to a full socket. */
+  farewell(frame: Buffer): void {
+    if (this.#dead) return;
+    this.flush();
+    this.#transport.write(frame, () => {});
+  }
+
   /** Nothing more is written; what waits is dropped. */
   stop(): void {
     this.#dead = true;

@@ -344,6 +344,20 @@ describe("the end of a session", () => {
     expect(near.closed?.broken?.reason).toBe("revoked");
   });
 
+  test("carries its reason also when the socket is full", () => {
+    const pair = sessionPair({ open: (stream) => (new Collected(stream), stream.accept(), stream.write(Buffer.alloc(1 << 20), false)) });
+    pair.clock.turn();
+    const near = new Collected(pair.client.open("x", { messages: false }));
+    pair.toClient.held = true;
+    pair.clock.turn();
+    pair.gateway.close({ reason: "revoked" });
+    pair.clock.turn();
+    pair.toClient.release();
+    pair.clock.advance(2_000);
+    expect(pair.closed.client?.broken?.reason).toBe("revoked");
+    expect(near.closed?.broken?.reason).toBe("revoked");
+  });
+
   test("does not tell the peer the detail of an internal fault", () => {
     const peer = new RawPeer({
       open: () => {
