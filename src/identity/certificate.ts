@@ -3,7 +3,7 @@
  * Promises: throws only DerFault (NameFault where the names are at fault); bounded in size and in names; names are bytes as they stood,
  * never a formatted string. Leaves to others: whether any of it is good enough (judge.ts).
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { createHash, X509Certificate, type KeyObject } from "node:crypto";
 import { DerFault, DerReader, serialHex, smallInteger, Tag, time } from "./der.ts";
 import { nameText } from "./distinguished-name.ts";

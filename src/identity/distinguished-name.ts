@@ -2,7 +2,7 @@
  * Names of X.501 (subject and issuer): their common name and their text for people. Names are compared elsewhere, by their bytes.
  * Promises: throws only DerFault; bounded; a text is what its bytes say, or undefined where they do not say it.
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { DerFault, DerReader, oidText, Tag, type Element } from "./der.ts";
 
 const MAX_ATTRIBUTES = 100;

@@ -103,7 +103,7 @@ function remember(proven: Proven, trust: Trust): Proven {
   // A path that ends without a root was proven by OpenSSL in that one handshake: it is not ours to keep.
   if (proven.path.length === 1) return proven;
   let known = memory.get(trust);
-  if (known === undefined) memory.set(trust, (known = new Map()));
+  if (known === undefined) memory.set(trust, (known = new Map<string, Proven>()));
   if (known.size >= MAX_PROVEN) known.delete(known.keys().next().value as string); // the oldest
   known.set(proven.identity.fingerprint, proven);
   return proven;

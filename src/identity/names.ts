@@ -3,7 +3,7 @@
  * Promises: names come from DER bytes only; a name that could be read in two ways refuses the certificate, it is never cleaned up.
  * `cn` is undefined unless there is exactly one common name, alone in its RDN, of plain characters.
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { printable } from "../base/text.ts";
 import { fingerprintOf, type Certificate } from "./certificate.ts";
 import { soleCommonName, stringText } from "./distinguished-name.ts";

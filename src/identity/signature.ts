@@ -2,7 +2,7 @@
  * Signatures of certificates and revocation lists: which algorithms are strong enough, and whether a key made one.
  * Promises: a bad signature is false, never a throw; the same answer on Node and Deno. SHA-1, MD5 and RSA-PSS are not known here.
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { verify } from "node:crypto";
 import { DerFault, DerReader, oidText, Tag, wholeBits } from "./der.ts";
 import { keyObject, KeyAlgorithm, type PublicKey } from "./public-key.ts";
