@@ -121,6 +121,17 @@ test.each<readonly [string, string]>([
     "20,000 names",
     `targets: {}\nrules:\n- clients: [cn:a]\n  targets: [${Array.from({ length: 20_000 }, (_, index) => `t${index}`).join(", ")}]`,
   ],
+  // Each of these once took minutes: every line was compared with every other.
+  [
+    "15,000 misspelt names of 10,000 targets",
+    `targets:\n${Array.from({ length: 10_000 }, (_, index) => `  target-number-${index}: { builtin: echo }`).join("\n")}\nrules:\n- clients: [cn:a]\n  targets: [${Array.from({ length: 15_000 }, (_, index) => `tarjet-nunber-${index}`).join(", ")}]`,
+  ],
+  ["20,000 sockets", `listeners:\n${Array.from({ length: 20_000 }, (_, index) => `- { listen: "unix:a${index}" }`).join("\n")}`],
+  ["90,000 protocols", `listeners:\n- listen: a:1\n  alpn: [${Array.from({ length: 90_000 }, (_, index) => `x${index}`).join(", ")}]`],
+  [
+    "900 misspelt aliases of 30,000 anchors",
+    `a:\n${Array.from({ length: 30_000 }, (_, index) => `- &anchor${index} 1`).join("\n")}\n${Array.from({ length: 900 }, (_, index) => `k${index}: *ankor${index}x`).join("\n")}`,
+  ],
 ])(
   "%s are refused within seconds",
   (_, text) => {

@@ -425,6 +425,17 @@ describe("a warning", () => {
       "c:7:3 rules[1]: it can never answer, because rules[0] matches everything that it matches",
     ],
     [
+      "that a burst is smaller than what pipes carry at once",
+      { rules: 'rules: [{ clients: ["*"], targets: [echo], limits: { bytes: 1MiB/s burst 1KiB } }]' },
+      "c:5:61 rules[0].limits.bytes: pipes carry up to 64KiB at once, so a burst of 1KiB comes in jumps; write 1MiB/s burst 64KiB",
+    ],
+    [
+      "that one second's worth is too small a burst",
+      { rules: 'rules: [{ clients: ["*"], targets: [echo], limits: { bytes: 1KiB/s } }]' },
+      "c:5:61 rules[0].limits.bytes: pipes carry up to 64KiB at once, so a burst of 1KiB comes in jumps; write 1KiB/s burst 64KiB",
+    ],
+    ["nothing of a burst that just fits", { rules: 'rules: [{ clients: ["*"], targets: [echo], limits: { bytes: 1KiB/s burst 64KiB } }]' }],
+    [
       "of none of rules that only overlap",
       {
         rules:
