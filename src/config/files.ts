@@ -35,8 +35,7 @@ async function judgeFile(
   handle: FileHandle,
   { path, largest, secret = false }: ReadOptions & { readonly path: string },
 ): Promise<string | undefined> {
-  const { size, mode, uid, ...found } = await handle.stat();
-  void found;
+  const { size, mode, uid } = await handle.stat();
   const kind = mode & constants.S_IFMT;
   if (kind === constants.S_IFDIR) return "is a folder, not a file; name a file in it";
   if (kind !== constants.S_IFREG) return "is not a regular file";
