@@ -76,6 +76,18 @@ const ALPN_THAT_CAN_BE_TOLD = "pipegate/1";
 let connections = 0;
 const boot = Date.now().toString(36);
 
+/** What a server name may look like; rustls takes no other either. */
+const dnsName = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/;
+const malformedName: Verdict = { ok: false, reason: "not_tls", detail: "asked for a server name that is none" };
+
+/** In lower case. An address is no name. */
+function askedName(socket: TLSSocket): string | undefined {
+  const name: unknown = (socket as { readonly servername?: unknown }).servername;
+  return typeof name === "string" && name !== "" && !isAddress(name) ? name.toLowerCase() : undefined;
+}
+
+const isAddress = (name: string): boolean => /^\d+(?:\.\d+){3}$/.test(name) || name.includes(":");
+
 class Door implements Listener {
   readonly #options: ListenerOptions;
   readonly #events: ListenerEvents;
@@ -179,8 +191,7 @@ class Door implements Listener {
   #welcome({ socket, below, gate }: Secured, source: Source): void {
     const { alpnProtocol } = socket;
     const alpn = typeof alpnProtocol === "string" && alpnProtocol !== "" ? alpnProtocol : undefined;
-    const name: unknown = (socket as { readonly servername?: unknown }).servername;
-    const serverName = typeof name === "string" && name !== "" ? name.toLowerCase() : undefined;
+    const serverName = askedName(socket);
     const connection: OpenConnection = {
       id: `${boot}-${(++connections).toString(36)}`,
       socket,
@@ -191,7 +202,7 @@ class Door implements Listener {
       serverName,
       source,
     };
-    const verdict = this.#judge(socket);
+    const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket) : malformedName;
     if (verdict.ok && (alpn !== undefined || this.#options.withoutAlpn)) return this.#events.connection({ ...connection, identity: verdict.identity });
     const refusal: ListenerRefusal = verdict.ok
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
