@@ -81,8 +81,9 @@ function issuerFault(
   if (version !== 3 || !ca) return no("a certificate that is not a CA's");
   if (unknownCritical.length > 0) return no(`a CA that is restricted by an extension that is not understood here, ${unknownCritical[0]}`);
   if (keyUsage !== undefined && (keyUsage & KeyUsage.KEY_CERT_SIGN) === 0) return no("a CA that may not sign certificates");
-  if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Eku.CLIENT_AUTH))
-    return no("a CA that may not issue client certificates");
+  if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Eku.CLIENT_AUTH)) {
+    return new Refusal("wrong_usage", "issued by a CA that may not issue client certificates");
+  }
   if (pathLength !== undefined && below > pathLength) return no("a CA too far below one that limits the length of its path");
   return undefined;
 }

@@ -13,37 +13,58 @@ import { createTestCa, extensionOids, newKey, type KeyType, type LeafOptions } f
 const ca = createTestCa();
 const sound = ca.issue({ uri: "spiffe://dev/a", dns: "a.example", cn: "a" });
 /** Where things stand in a certificate. */
-const Path = { version: [0, 0], serial: [0, 1], algorithm: [0, 2], validity: [0, 4], subject: [0, 5], key: [0, 6], extensions: [0, 7, 0], signature: [2] };
+const Path = {
+  version: [0, 0],
+  serial: [0, 1],
+  algorithm: [0, 2],
+  validity: [0, 4],
+  subject: [0, 5],
+  key: [0, 6],
+  extensions: [0, 7, 0],
+  signature: [2],
+};
 const parse = (bytes: Uint8Array) => parseCertificate(Buffer.from(bytes));
 const parsed = (options: LeafOptions) => parse(ca.issue(options).der);
 
 describe("a certificate's fields", () => {
-  test.each(["p256", "p384", "p521", "ed25519", "rsa2048"] as KeyType[])("are those that the runtime's own crypto reads (%s)", (keyType) => {
-    for (const serial of ["01", "0b", "0080", "7f00", `ff${"ab".repeat(15)}`]) {
-      const issued = ca.issue({ uri: "spiffe://dev/a", keyType, serial, notAfter: Date.UTC(2060, 1, 29) });
-      const own = parse(issued.der);
-      const theirs = new X509Certificate(issued.der);
-      const trimmed = (text: string): string => text.toLowerCase().replace(/^0+(?=.)/u, "");
-      expect(trimmed(own.serial)).toBe(trimmed(theirs.serialNumber));
-      expect(new Date(own.notBefore)).toEqual(new Date(theirs.validFrom));
-      expect(new Date(own.notAfter)).toEqual(new Date(theirs.validTo));
-      expect(own.publicKey.der.equals(theirs.publicKey.export({ type: "spki", format: "der" }))).toBe(true);
-      expect(fingerprintOf(own.der)).toBe(`sha256:${theirs.fingerprint256.replaceAll(":", "").toLowerCase()}`);
-      expect([own.version, own.ca, own.keyUsage]).toEqual([3, false, KeyUsage.DIGITAL_SIGNATURE]);
-    }
-  });
+  test.each(["p256", "p384", "p521", "ed25519", "rsa2048"] as KeyType[])(
+    "are those that the runtime's own crypto reads (%s)",
+    (keyType) => {
+      for (const serial of ["01", "0b", "0080", "7f00", `ff${"ab".repeat(15)}`]) {
+        const issued = ca.issue({ uri: "spiffe://dev/a", keyType, serial, notAfter: Date.UTC(2060, 1, 29) });
+        const own = parse(issued.der);
+        const theirs = new X509Certificate(issued.der);
+        const trimmed = (text: string): string => text.toLowerCase().replace(/^0+(?=.)/u, "");
+        expect(trimmed(own.serial)).toBe(trimmed(theirs.serialNumber));
+        expect(new Date(own.notBefore)).toEqual(new Date(theirs.validFrom));
+        expect(new Date(own.notAfter)).toEqual(new Date(theirs.validTo));
+        expect(own.publicKey.der.equals(theirs.publicKey.export({ type: "spki", format: "der" }))).toBe(true);
+        expect(fingerprintOf(own.der)).toBe(`sha256:${theirs.fingerprint256.replaceAll(":", "").toLowerCase()}`);
+        expect([own.version, own.ca, own.keyUsage]).toEqual([3, false, KeyUsage.DIGITAL_SIGNATURE]);
+      }
+    },
+  );
 
   test("tell what a CA may do", () => {
     const usage = KeyUsage.KEY_CERT_SIGN | KeyUsage.CRL_SIGN;
-    expect(parse(createTestCa({ pathLength: 3 }).der)).toMatchObject({ ca: true, pathLength: 3, keyUsage: usage, extendedKeyUsage: undefined });
+    expect(parse(createTestCa({ pathLength: 3 }).der)).toMatchObject({
+      ca: true,
+      pathLength: 3,
+      keyUsage: usage,
+      extendedKeyUsage: undefined,
+    });
     expect(parse(ca.der)).toMatchObject({ ca: true, pathLength: undefined, names: [] });
     expect(parse(ca.der).subjectKeyId).toBe(parse(sound.der).authorityKeyId);
   });
 
   test("list what restricts and is not understood: critical extensions, and name constraints in any case", () => {
-    const extension = (oid: string, critical: boolean) => parsed({ extensions: { [oid]: { value: der.sequence(), critical } } }).unknownCritical;
+    const extension = (oid: string, critical: boolean) =>
+      parsed({ extensions: { [oid]: { value: der.sequence(), critical } } }).unknownCritical;
     expect([extension("1.2.3", true), extension("1.2.3", false)]).toEqual([["1.2.3"], []]);
-    expect([extension(extensionOids.nameConstraints, true), extension(extensionOids.nameConstraints, false)]).toEqual([["2.5.29.30"], ["2.5.29.30"]]);
+    expect([extension(extensionOids.nameConstraints, true), extension(extensionOids.nameConstraints, false)]).toEqual([
+      ["2.5.29.30"],
+      ["2.5.29.30"],
+    ]);
   });
 
   test("show names to people, whatever they hold", () => {
@@ -64,7 +85,8 @@ describe("a certificate that is not strict DER is refused:", () => {
     expect(index).toBeGreaterThanOrEqual(0);
     return [...Path.extensions, index];
   };
-  const value = (oid: string, bytes: Uint8Array): Uint8Array => edit(sound.der, extension(oid), (one) => edit(one, [children(one).length - 1], () => der.octets(bytes)));
+  const value = (oid: string, bytes: Uint8Array): Uint8Array =>
+    edit(sound.der, extension(oid), (one) => edit(one, [children(one).length - 1], () => der.octets(bytes)));
 
   test.each([
     ["nothing", new Uint8Array()],
@@ -84,7 +106,13 @@ describe("a certificate that is not strict DER is refused:", () => {
     ["101 parts of a name", edit(sound.der, [...Path.subject, 0], (one) => Array.from({ length: 101 }, () => one))],
     ["two keys", edit(sound.der, [...Path.key, 1], twice)],
     ["an extension twice", edit(sound.der, extension(extensionOids.keyUsage), twice)],
-    ["51 extensions", edit(sound.der, extension(extensionOids.keyUsage), (one) => [one, ...Array.from({ length: 50 }, (_, n) => der.sequence(der.oid(`1.2.${n}`), der.octets(new Uint8Array())))])],
+    [
+      "51 extensions",
+      edit(sound.der, extension(extensionOids.keyUsage), (one) => [
+        one,
+        ...Array.from({ length: 50 }, (_, n) => der.sequence(der.oid(`1.2.${n}`), der.octets(new Uint8Array()))),
+      ]),
+    ],
     ["two lists of extensions", edit(sound.der, Path.extensions, twice)],
     ["a key usage with a byte behind it", value(extensionOids.keyUsage, Uint8Array.of(3, 2, 7, 0x80, 0))],
     ["a key usage that is no BIT STRING", value(extensionOids.keyUsage, der.octets(Uint8Array.of(1)))],
@@ -92,7 +120,10 @@ describe("a certificate that is not strict DER is refused:", () => {
     ["a path length without CA", value(extensionOids.basicConstraints, der.sequence(der.integer(0)))],
     ["a negative path length", value(extensionOids.basicConstraints, der.sequence(der.boolean(true), der.element(2, Uint8Array.of(0xff))))],
     ["101 usages", value(extensionOids.extKeyUsage, der.sequence(...Array.from({ length: 101 }, (_, n) => der.oid(`1.2.${n}`))))],
-    ["an AKI with more than belongs there", value(extensionOids.authorityKeyIdentifier, der.sequence(der.contextBytes(0, Uint8Array.of(1)), der.nothing))],
+    [
+      "an AKI with more than belongs there",
+      value(extensionOids.authorityKeyIdentifier, der.sequence(der.contextBytes(0, Uint8Array.of(1)), der.nothing)),
+    ],
   ])("%s", (_name, bytes) => {
     expect(() => parse(bytes)).toThrow(DerFault);
   });
@@ -121,7 +152,8 @@ describe("a certificate that is not strict DER is refused:", () => {
 describe("the strength of a key", () => {
   const rsa = (modulus: Uint8Array, exponent: Uint8Array): Uint8Array =>
     der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA), der.nothing), der.bits(der.sequence(der.integer(modulus), der.integer(exponent))));
-  const ec = (parameters: Uint8Array): Uint8Array => der.sequence(der.sequence(der.oid(KeyAlgorithm.EC), parameters), der.bits(Buffer.alloc(65, 4)));
+  const ec = (parameters: Uint8Array): Uint8Array =>
+    der.sequence(der.sequence(der.oid(KeyAlgorithm.EC), parameters), der.bits(Buffer.alloc(65, 4)));
   const modulus = (bits: number): Uint8Array => Buffer.alloc(bits / 8, 0xff);
   const f4 = Uint8Array.of(1, 0, 1);
   const other = (oid: string): Uint8Array => der.sequence(der.sequence(der.oid(oid)), der.bits(Buffer.alloc(32, 4)));
@@ -163,8 +195,14 @@ describe("the strength of a key", () => {
 
   test.each([
     ["no numbers", der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA), der.nothing), der.bits(new Uint8Array(8)))],
-    ["a third number", der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA)), der.bits(der.sequence(der.integer(7), der.integer(3), der.integer(1))))],
-    ["a negative modulus", der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA)), der.bits(der.sequence(der.element(2, modulus(2048)), der.integer(3))))],
+    [
+      "a third number",
+      der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA)), der.bits(der.sequence(der.integer(7), der.integer(3), der.integer(1)))),
+    ],
+    [
+      "a negative modulus",
+      der.sequence(der.sequence(der.oid(KeyAlgorithm.RSA)), der.bits(der.sequence(der.element(2, modulus(2048)), der.integer(3)))),
+    ],
   ])("cannot be told of an RSA key with %s", (_name, spki) => {
     expect(() => readPublicKey(new DerReader(spki))).toThrow(DerFault);
   });

@@ -32,7 +32,10 @@ describe("a reader of DER", () => {
   });
 
   test("reads what was written: any bytes under any low tag, whole, in order", () => {
-    const any = fc.tuple(fc.integer({ min: 0, max: 255 }).filter((tag) => (tag & 0x1f) !== 0x1f), fc.uint8Array({ maxLength: 400 }));
+    const any = fc.tuple(
+      fc.integer({ min: 0, max: 255 }).filter((tag) => (tag & 0x1f) !== 0x1f),
+      fc.uint8Array({ maxLength: 400 }),
+    );
     fc.assert(
       fc.property(fc.array(any, { maxLength: 5 }), (elements) => {
         const written = elements.map(([tag, bytes]) => write.element(tag, bytes));
@@ -75,7 +78,9 @@ describe("values of DER", () => {
     const arc = fc.oneof(fc.nat({ max: 200 }), fc.nat(), fc.bigInt({ min: 0n, max: 2n ** 128n }));
     fc.assert(
       fc.property(fc.constantFrom(0, 1, 2), fc.nat({ max: 39 }), fc.array(arc, { maxLength: 3 }), (first, second, arcs) => {
-        expect(read.oidText(oidContent([40n * BigInt(first) + BigInt(second), ...arcs.map(BigInt)]))).toBe([first, second, ...arcs].join("."));
+        expect(read.oidText(oidContent([40n * BigInt(first) + BigInt(second), ...arcs.map(BigInt)]))).toBe(
+          [first, second, ...arcs].join("."),
+        );
       }),
     );
     expect(read.oidText(oidContent([80n + 999n, 3n]))).toBe("2.999.3");
@@ -149,7 +154,14 @@ describe("values of DER", () => {
   });
 
   test("reads every second from the year 0 to 9999 as it was written", () => {
-    const edges = [Date.UTC(1950, 0), Date.UTC(1999, 11, 31, 23, 59, 59), Date.UTC(2000, 1, 29), Date.UTC(2049, 11, 31), Date.UTC(2050, 0), Date.parse("0050-03-01")];
+    const edges = [
+      Date.UTC(1950, 0),
+      Date.UTC(1999, 11, 31, 23, 59, 59),
+      Date.UTC(2000, 1, 29),
+      Date.UTC(2049, 11, 31),
+      Date.UTC(2050, 0),
+      Date.parse("0050-03-01"),
+    ];
     const second = fc.integer({ min: Date.parse("0000-01-01") / 1000, max: Date.parse("9999-12-31T23:59:59Z") / 1000 });
     fc.assert(
       fc.property(second, (seconds) => {

@@ -2,7 +2,8 @@ import { Buffer } from "node:buffer";
 import { describe, expect, test } from "vitest";
 import { createTrust, judge } from "../../src/identity/judge.ts";
 import { certificateCases } from "../support/certificate-cases.ts";
-import { Random } from "../support/frame-fuzz.ts";
+import { bits, pem } from "../support/der.ts";
+import { edit } from "../support/der-edit.ts";
 import { createTestCa } from "../support/mint.ts";
 
 const hour = 3_600_000;
@@ -14,7 +15,11 @@ const listed = createTrust({ ca: [ca.certificate], crl: [Buffer.from(ca.crl({ re
 
 describe("judging a certificate without help of the runtime", () => {
   test.each(cases)("says $verdict to $name", ({ chain, verdict, issued }) => {
-    const answer = judge(chain.map(({ der }) => der), listed, { now, verifiedByRuntime: false });
+    const answer = judge(
+      chain.map(({ der }) => der),
+      listed,
+      { now, verifiedByRuntime: false },
+    );
     expect(answer.ok ? "in" : answer.reason).toBe(verdict);
     if (answer.ok) expect(answer.identity).toMatchObject({ fingerprint: issued.fingerprint, serial: issued.serial });
     else expect(answer.detail).toMatch(/^[\x20-\x7e]+$/);
@@ -22,7 +27,11 @@ describe("judging a certificate without help of the runtime", () => {
 
   test("gives the same answer again: what is remembered is only what was proven", () => {
     for (const { chain, verdict } of [...cases, ...cases]) {
-      const answer = judge(chain.map(({ der }) => der), listed, { now, verifiedByRuntime: false });
+      const answer = judge(
+        chain.map(({ der }) => der),
+        listed,
+        { now, verifiedByRuntime: false },
+      );
       expect(answer.ok ? "in" : answer.reason).toBe(verdict);
     }
   });
@@ -33,7 +42,12 @@ describe("judging a certificate without help of the runtime", () => {
       if (!answer.ok) throw new Error(answer.detail);
       return answer.identity;
     };
-    expect(identity({ uri: "spiffe://dev/a", dns: "A.Example", cn: "c" })).toMatchObject({ principal: "spiffe://dev/a", uri: "spiffe://dev/a", dns: ["a.example"], cn: "c" });
+    expect(identity({ uri: "spiffe://dev/a", dns: "A.Example", cn: "c" })).toMatchObject({
+      principal: "spiffe://dev/a",
+      uri: "spiffe://dev/a",
+      dns: ["a.example"],
+      cn: "c",
+    });
     expect(identity({ dns: ["B.example", "a.example"] }).principal).toBe("dns:b.example");
     expect(identity({ cn: "legacy" }).principal).toBe("cn:legacy");
     for (const cn of [["one", "two"], "x\u202ey", "tab\there", " padded "]) expect(identity({ cn }).cn).toBeUndefined();
@@ -91,20 +105,6 @@ describe("judging a certificate without help of the runtime", () => {
     const impostors = Array.from({ length: 9 }, () => createTestCa({ cn: "stray" }).der);
     expect(verdict([createTestCa({ cn: "stray" }).client("a").der, ...impostors])).toBe("unknown_issuer");
   });
-
-  test("survives 20,000 mutations of real certificates with a verdict for each", () => {
-    const random = new Random(4711);
-    const originals = cases.slice(0, 14).map(({ issued }) => Buffer.from(issued.der));
-    let let_in = 0;
-    for (let n = 0; n < 20_000; n++) {
-      const der = Buffer.from(originals[random.next(originals.length)]!);
-      for (let edits = 1 + random.next(3); edits > 0; edits--) der[random.next(der.length)] = random.next(256);
-      const cut = random.next(20) === 0 ? der.subarray(0, random.next(der.length)) : der;
-      const answer = judge([cut], plain, { now, verifiedByRuntime: false });
-      if (answer.ok && !originals.some((original) => original.equals(der))) let_in++;
-    }
-    expect(let_in).toBe(0);
-  }, 60_000);
 });
 
 describe("trust", () => {
@@ -129,6 +129,23 @@ describe("trust", () => {
     ["a CA that may not sign", [createTestCa({ keyUsage: ["cRLSign"] }).certificate], "not a CA's"],
     ["an expired CA", [createTestCa({ notBefore: now - 2 * hour, notAfter: now - hour }).certificate], "expired on"],
     ["a weak CA", [createTestCa({ keyType: "rsa1024" }).certificate], "too weak"],
+    ["a CA of RSA-PSS", [createTestCa({ keyType: "rsa-pss" }).certificate], "too weak"],
+    ["a CA of X.509 v1", [createTestCa({ version: 1 }).certificate], "not a CA's"],
+    [
+      "a CA with name constraints, which would not be obeyed",
+      [createTestCa({ extensions: { "2.5.29.30": { value: Buffer.from([0x30, 0]) } } }).certificate],
+      "restricted",
+    ],
+    [
+      "a CA whose key is no key",
+      [
+        pem(
+          "CERTIFICATE",
+          edit(ca.der, [0, 6, 1], () => bits(Buffer.alloc(65))),
+        ),
+      ],
+      "cannot be read",
+    ],
     ["one bad CA among good ones", [ca.certificate, "junk"], "trust.ca[1]"],
   ] as [string, string[], string][])("refuses %s", (_name, texts, words) => {
     expect(refusal(texts)).toContain(words);
@@ -142,18 +159,34 @@ describe("trust", () => {
     ["a forged list", text(ca.crl({ signer: createTestCa().privateKey })), "signature"],
     ["an expired list", text(ca.crl({ thisUpdate: now - 2 * hour, nextUpdate: now - hour })), "out of date"],
     ["a list of tomorrow", text(ca.crl({ thisUpdate: now + hour })), "future"],
+    ["a list without a next one", text(ca.crl({ nextUpdate: null })), "next update"],
+    ["a list whose second half is missing", Buffer.from(ca.crl({ revoked: [revoked.serial] }).pem.slice(0, 300)), "no revocation list"],
+    ["two halves of two lists", Buffer.from(ca.crl({ revoked: ["01"] }).pem.slice(0, 300) + ca.crl().pem.slice(300)), "cannot be read"],
+    ["a good list before a bad one", Buffer.from(ca.crl().pem + ca.crl().pem.slice(0, 200)), "no revocation list"],
+    ["a list of another kind of PEM", Buffer.from(ca.crl().pem.replaceAll("X509 CRL", "CRL")), "no revocation list"],
     ["a SHA-1 signature", text(ca.crl({ hash: "sha1" })), "signature"],
     ["a delta list", text(ca.crl({ extensions: { "2.5.29.27": { value: Buffer.from([2, 1, 1]), critical: true } } })), "critical"],
   ] as [string, Uint8Array, string][])("refuses %s as a revocation list", (_name, bytes, words) => {
     expect(refusal([ca.certificate], [bytes])).toContain(words);
   });
 
+  test("counts a CA that is named twice once, and takes a root whose own signature is SHA-1: it proves nothing anyway", () => {
+    expect(createTrust({ ca: [ca.certificate, ca.certificate + ca.certificate], crl: [], now }).anchors.length).toBe(1);
+    const old = createTestCa({ hash: "sha1" });
+    const trust = createTrust({ ca: [old.certificate], crl: [], now });
+    expect(judge([old.issue({ uri: "spiffe://dev/a" }).der], trust, { now, verifiedByRuntime: false }).ok).toBe(true);
+  });
+
   test("takes lists in PEM and DER, several in a file, and of several CAs", () => {
     const other = createTestCa({ cn: "other CA" });
     const [a, b, c] = [ca.client("a"), ca.client("b"), other.client("c")];
-    const files = [Buffer.from(ca.crl({ revoked: [a.serial] }).der), Buffer.from(ca.crl({ revoked: [b.serial] }).pem + other.crl({ revoked: [c.serial] }).pem)];
+    const files = [
+      Buffer.from(ca.crl({ revoked: [a.serial] }).der),
+      Buffer.from(ca.crl({ revoked: [b.serial] }).pem + other.crl({ revoked: [c.serial] }).pem),
+    ];
     const trust = createTrust({ ca: [ca.certificate + other.certificate], crl: files, now });
-    for (const { der } of [a, b, c]) expect(judge([der], trust, { now, verifiedByRuntime: false })).toMatchObject({ ok: false, reason: "revoked" });
+    for (const { der } of [a, b, c])
+      expect(judge([der], trust, { now, verifiedByRuntime: false })).toMatchObject({ ok: false, reason: "revoked" });
     expect(judge([ca.client("d").der], trust, { now, verifiedByRuntime: false }).ok).toBe(true);
   });
 
@@ -161,7 +194,10 @@ describe("trust", () => {
     const trust = createTrust({ ca: [ca.certificate], crl: [text(ca.crl({ nextUpdate: now + hour }))], now });
     const { der } = ca.issue({ uri: "spiffe://dev/a", notAfter: now + 10 * hour });
     expect(judge([der], trust, { now, verifiedByRuntime: false }).ok).toBe(true);
-    expect(judge([der], trust, { now: now + 2 * hour, verifiedByRuntime: false })).toMatchObject({ reason: "revoked", detail: expect.stringContaining("out of date") });
+    expect(judge([der], trust, { now: now + 2 * hour, verifiedByRuntime: false })).toMatchObject({
+      reason: "revoked",
+      detail: expect.stringContaining("out of date"),
+    });
   });
 
   test("refuses what an intermediate issued when the intermediate is revoked", () => {

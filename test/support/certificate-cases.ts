@@ -3,8 +3,8 @@
  * both runtimes. `in`: let in; else the reason of the closed list.
  */
 import type { Reason } from "../../src/base/reason.ts";
-import { octets, oid, sequence, setOf, utf8 } from "./der.ts";
-import { createTestCa, type Issued, type LeafOptions, type TestCa } from "./mint.ts";
+import { context, contextBytes, octets, oid, sequence, setOf, utf8 } from "./der.ts";
+import { createTestCa, extensionOids, type Issued, type LeafOptions, type TestCa } from "./mint.ts";
 
 export interface CertificateCase {
   readonly name: string;
@@ -26,6 +26,12 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
   const unsigning = ca.intermediate({ cn: "may not sign", keyUsage: ["digitalSignature"] });
   const weakMiddle = ca.intermediate({ cn: "weak", keyType: "rsa1024" });
   const expiredMiddle = ca.intermediate({ cn: "expired", notBefore: Date.now() - 10 * hour, notAfter: Date.now() - hour });
+  const usage = (...oids: readonly string[]) => ({ [extensionOids.extKeyUsage]: { value: sequence(...oids.map(oid)) } });
+  const clientsOnly = ca.intermediate({ cn: "for clients", extensions: usage("1.3.6.1.5.5.7.3.2") });
+  const dnsOnly = sequence(context(0, sequence(contextBytes(2, Buffer.from("example")))));
+  const constrained = (critical: boolean) =>
+    ca.intermediate({ cn: "constrained", extensions: { [extensionOids.nameConstraints]: { value: dnsOnly, critical } } });
+  const [constrainedHard, constrainedSoft] = [constrained(true), constrained(false)];
   const leaf = ca.client("leaf");
   const name = { uri: "spiffe://dev/agent/x" } as const;
   const rdn = (...pairs: readonly (readonly [string, string])[]) => setOf(...pairs.map(([type, text]) => sequence(oid(type), utf8(text))));
@@ -52,6 +58,13 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
   add("unknown_issuer", "one signed by another client's certificate", ca.issue({ ...name, signer: leaf.privateKey }), leaf);
   add("unknown_issuer", "one below a path length of 0", below.issue(name), below, narrow);
   add("unknown_issuer", "one of a CA that may not sign certificates", unsigning.issue(name), unsigning);
+  add("in", "one of a CA for clients", clientsOnly.issue(name), clientsOnly);
+  add("unknown_issuer", "one of a CA with name constraints", constrainedHard.issue(name), constrainedHard);
+  add("unknown_issuer", "one of a CA with name constraints that says they are not critical", constrainedSoft.issue(name), constrainedSoft);
+  own("unknown_issuer", "one that points to another key of its CA", {
+    ...name,
+    extensions: { [extensionOids.authorityKeyIdentifier]: { value: sequence(contextBytes(0, Buffer.from("another"))) } },
+  });
   add("cert_expired", "one of a CA that expired", expiredMiddle.issue(name), expiredMiddle);
   add("weak_key", "one of a CA of 1024 bits", weakMiddle.issue(name), weakMiddle);
   own("cert_expired", "an expired one", { ...name, notBefore: Date.now() - 2 * hour, notAfter: Date.now() - 60_000 });
@@ -62,7 +75,10 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
   own("wrong_usage", "key usage without digitalSignature", { ...name, keyUsage: ["keyEncipherment"] });
   own("wrong_usage", "CA:TRUE", { ...name, ca: true });
   own("wrong_usage", "X.509 v1", { cn: "old", version: 1 });
-  own("wrong_usage", "an unknown critical extension", { ...name, extensions: { "1.2.3.4": { value: octets(new Uint8Array(2)), critical: true } } });
+  own("wrong_usage", "an unknown critical extension", {
+    ...name,
+    extensions: { "1.2.3.4": { value: octets(new Uint8Array(2)), critical: true } },
+  });
   own("weak_key", "RSA of 1024 bits", { ...name, keyType: "rsa1024" });
   own("weak_key", "a SHA-1 signature", { ...name, hash: "sha1" });
 
@@ -90,7 +106,7 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
     ["101 names", { dns: Array.from({ length: 101 }, (_, n) => `n${n}.example`) }],
   ];
   for (const [what, options] of bad) own("bad_san", what, options);
-  own("bad_san", "4,000 names", { dns: Array.from({ length: 3_000 }, (_, n) => `n${n}.example`) });
+  own("bad_san", "4,000 names", { dns: Array.from({ length: 4_000 }, (_, n) => `n${n}.example`) });
 
   const revoked = ca.client("revoked");
   add("revoked", "a revoked one", revoked);
