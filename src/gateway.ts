@@ -9,6 +9,7 @@ import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
 import { isReason } from "./base/reason.ts";
 import type { Config, ListenerConfig } from "./config/config.ts";
+import type { Identity } from "./identity/identity.ts";
 import { createTrust } from "./identity/judge.ts";
 import { Journal, type ConnectionFacts } from "./journal.ts";
 import { Metrics, type Flow } from "./metrics.ts";
@@ -140,19 +141,23 @@ export class Gateway {
 
   /** Known, but not let in. */
   #turnAway(connection: SecureConnection, broken: Break): void {
-    this.#refused({
-      reason: broken.reason,
-      detail: broken.detail ?? "",
-      source: connection.source,
-      fingerprint: connection.identity.fingerprint,
-      connection: connection.alpn === ALPN ? connection : undefined,
-    });
+    const { identity, source } = connection;
+    this.#refused(
+      {
+        reason: broken.reason,
+        detail: broken.detail ?? "",
+        source,
+        fingerprint: identity.fingerprint,
+        connection: connection.alpn === ALPN ? connection : undefined,
+      },
+      identity,
+    );
     if (connection.alpn !== ALPN) connection.socket.destroy();
   }
 
   /** The door turned somebody away. Who speaks pipegate/1 is told why. */
-  #refused(refusal: ListenerRefusal): void {
-    this.#journal.refusal({ ...refusal, source: refusal.source.text, connection: refusal.connection?.id });
+  #refused(refusal: ListenerRefusal, identity?: Identity): void {
+    this.#journal.refusal({ ...refusal, identity, source: refusal.source.text, connection: refusal.connection?.id });
     if (refusal.connection === undefined) return;
     sessionOver(refusal.connection.socket, {
       role: "gateway",

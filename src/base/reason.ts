@@ -33,7 +33,7 @@ export const explanations = {
   alpn: { meaning: "this listener does not speak the protocol that was asked for", next: "use ALPN pipegate/1, or a listener with a target" },
   preface_timeout: { meaning: "the first frame did not arrive in time", next: "check the network and try again" },
   handshake_timeout: { meaning: "the TLS handshake did not finish in time", next: "check the network and try again" },
-  rate_limited: { meaning: "the client is over its rate", next: "wait as long as retryAfter says" },
+  rate_limited: { meaning: "the client is over its rate", next: "wait a little, then try again" },
   too_many_connections: { meaning: "the client has too many connections", next: "close some or raise limits.connections" },
   too_many_pipes: { meaning: "the client has too many pipes", next: "close some or raise limits.pipes" },
   unknown_target: { meaning: "there is no such target", next: "check its name" },

@@ -209,7 +209,7 @@ function listWriterCommand(): Command {
 function sayList({ path, number, revoked, nextUpdate }: List): void {
   say(`Wrote revocation list ${number} with ${revoked} ${revoked === 1 ? "entry" : "entries"}:`);
   sayFiles([[path, `good until ${timeText(nextUpdate)}; pipegate ca crl renews it`]]);
-  say(`Next: gateways that have it in trust.crl read it again by themselves; for others, trust: { crl: [${path}] }`);
+  say(`Next: restart the gateways that have it in trust.crl, for they read it when they start; for others, trust: { crl: [${path}] }`);
 }
 
 function listCommand(): Command {

@@ -147,7 +147,7 @@ function introduce({ port, stranger, made }: Introduction): void {
     `  echo hi | ${command} pipe echo`,
     "and this, to see a refusal with its reason:",
     `  echo hi | ${command} pipe echo --cert ${stranger}`,
-    `To mend it, let the stranger in: the line in ${configFile} says how. Ctrl-C ends the demo.`,
+    `To mend that, let the stranger in as ${configFile} says, and start the demo again. Ctrl-C ends it.`,
     "",
   ];
   for (const line of lines) answer(line);

@@ -5,7 +5,7 @@
 import { PipegateError } from "../base/error.ts";
 import { isReason } from "../base/reason.ts";
 
-/** 0 done; 2 wrong usage or config; 3 cannot reach the gateway; 4 refused; 5 the pipe broke; 6 timed out; 1 a fault of ours. */
+/** 0 done; 2 wrong usage or config; 3 cannot reach the gateway; 4 refused; 5 the pipe broke; 6 timed out; 1 a fault of ours, or an answer that could not be written. */
 export const Status = { done: 0, fault: 1, usage: 2, unreachable: 3, refused: 4, broke: 5, timedOut: 6 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 
@@ -80,7 +80,9 @@ function statusOf({ code }: PipegateError): Status {
 }
 
 /** The sentence and the next step: `<meaning>. <Next>`. */
-function told({ message, next, retryAfter }: PipegateError): string {
-  const wait = retryAfter === undefined ? "" : ` Try again after ${(retryAfter / 1000).toFixed(1)} s.`;
-  return `${message}.${next === undefined ? "" : ` ${next.charAt(0).toUpperCase()}${next.slice(1)}.`}${wait}`;
+function told({ code, message, next, retryAfter }: PipegateError): string {
+  // Rounded up: who comes at the time that is shown does not come too early.
+  const wait = retryAfter === undefined ? undefined : `try again after ${(Math.max(1, Math.ceil(retryAfter / 100)) / 10).toFixed(1)} s`;
+  const steps = (code === "rate_limited" && wait !== undefined ? [wait] : [next, wait]).filter((step) => step !== undefined);
+  return `${[message, ...steps.map((step) => `${step.charAt(0).toUpperCase()}${step.slice(1)}`)].join(". ")}.`;
 }

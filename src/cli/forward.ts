@@ -97,6 +97,7 @@ class Forwarder {
   #link: Link<SessionClient> | undefined;
   #waiting: (() => void)[] = [];
   #wasAway = false;
+  #closing = false;
 
   constructor(target: string, flags: ClientFlags) {
     this.#target = target;
@@ -135,6 +136,7 @@ class Forwarder {
   }
 
   async close(): Promise<void> {
+    this.#closing = true; // what breaks from now on was meant
     for (const channel of this.#sockets) channel.reset({ reason: "cancelled" });
     await this.#link?.close();
   }
@@ -155,7 +157,7 @@ class Forwarder {
     const closed = (broken: Parameters<Channel["reset"]>[0] | undefined): void => {
       late.cancel();
       this.#sockets.delete(channel);
-      if (!broken) return;
+      if (!broken || this.#closing) return;
       const line = endingOf(errorOf(broken)).line ?? "";
       if (broken.reason === "cancelled") mention(line);
       else this.#complain(stream.accepted ? `pipegate: a pipe broke: ${errorOf(broken).message}` : line);

@@ -1,9 +1,16 @@
 #!/usr/bin/env node
 /** The command's first step: runs it, flushes what was said, and exits with its status. */
 import process from "node:process";
+import { Status } from "./exit.ts";
 import { run } from "./program.ts";
+import { complain, flushOutput } from "./terminal.ts";
 
-const status = await run(process.argv.slice(2));
+let status = await run(process.argv.slice(2));
 // What is left behind (a terminal's stdin, a lingering socket) must not keep the command alive; what was written must be out.
-await Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => stream.write("", () => resolve()))));
+const fault = await flushOutput();
+if (fault !== undefined && status === Status.done) {
+  complain(`pipegate: the answer could not be written (${fault.message}). Check where stdout leads, then try again.`);
+  await flushOutput();
+  status = Status.fault;
+}
 process.exit(status);

@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { Command } from "commander";
 import type { Break } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
+import { PipegateError } from "../base/error.ts";
 import type { SessionClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { openDefaults } from "../client/types.ts";
@@ -67,7 +68,8 @@ async function carry(client: SessionClient, target: string, flags: PipeFlags): P
   stop();
   mention(`sent ${bytesText(pipe.inbound.bytes)}, received ${bytesText(pipe.outbound.bytes)}`);
   if (!broken) return;
-  const error = errorOf(broken);
+  const error =
+    stdio.fault === undefined ? errorOf(broken) : new PipegateError("cancelled", stdio.fault, { next: "check where it leads, then try again" });
   throw stream.accepted || stdio.readerGone || broken.reason === "cancelled" ? new PipeBroke(error, { quietly: stdio.readerGone }) : error;
 }
 

@@ -5,7 +5,7 @@
 import { Command, CommanderError } from "commander";
 import { version } from "../base/software.ts";
 import { endingOf, Status } from "./exit.ts";
-import { complain, setQuiet, setVerbose } from "./terminal.ts";
+import { complain, outputBroke, setQuiet, setVerbose } from "./terminal.ts";
 
 interface Subcommand {
   readonly summary: string;
@@ -100,5 +100,7 @@ function addVoice(command: Command): void {
 
 /** A reader of stdout or stderr that went away is no crash; whoever writes payload to stdout listens for itself too. */
 function ignoreBrokenOutput(): void {
-  for (const stream of [process.stdout, process.stderr]) if (stream.listenerCount("error") === 0) stream.on("error", () => {});
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.listenerCount("error") === 0) stream.on("error", (error: Error) => outputBroke(stream, error));
+  }
 }

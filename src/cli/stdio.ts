@@ -1,9 +1,10 @@
 /**
  * stdin and stdout as one channel, bytes as they are or a message a line. Promises: binary-safe; stdin is held back while the other
  * side cannot take more; `closed` without a break comes only after all output was handed to the system; a reader of stdout that
- * went away (EPIPE) breaks the channel and is told from other breaks by `readerGone`.
+ * went away (EPIPE) breaks the channel and is told from other breaks by `readerGone`; another failure of ours (a full disk) by `fault`.
  */
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import { isReaderGone, outputBroke } from "./terminal.ts";
 
 export interface StdioOptions {
   readonly input: NodeJS.ReadStream;
@@ -18,6 +19,8 @@ export class StdioChannel implements Channel {
   readonly messages: boolean;
   /** Whoever read our output does so no more. */
   readerGone = false;
+  /** What failed on our own side, for people; undefined: nothing. */
+  fault: string | undefined;
   readonly #input: NodeJS.ReadStream;
   readonly #output: NodeJS.WriteStream;
   #events: ChannelEvents | undefined;
@@ -40,16 +43,16 @@ export class StdioChannel implements Channel {
 
   attach(events: ChannelEvents): void {
     this.#events = events;
-    this.#output.on("error", (error: NodeJS.ErrnoException) => {
-      this.readerGone = error.code === "EPIPE";
-      this.#close({ reason: "cancelled", detail: this.readerGone ? "nobody reads our output" : `our output failed: ${error.message}` });
-    });
+    this.#output.on("error", (error: Error) => this.#onOutputError(error));
     this.#output.on("drain", () => {
       if (!this.#waits) return;
       this.#waits = false;
       this.#events?.drained();
     });
-    this.#input.on("error", (error: Error) => this.#close({ reason: "cancelled", detail: `our input failed: ${error.message}` }));
+    this.#input.on("error", (error: Error) => {
+      this.fault = `stdin cannot be read (${error.message})`;
+      this.#close({ reason: "cancelled" });
+    });
     this.#input.on("end", () => this.#onEnd());
     this.#input.on("data", (chunk: Buffer) => {
       if (this.#closed || this.#ended) return;
@@ -61,8 +64,8 @@ export class StdioChannel implements Channel {
 
   write(chunk: Uint8Array, last: boolean): boolean {
     if (this.#closed || this.#finished) return true;
-    let room = chunk.length === 0 || this.#output.write(chunk);
-    if (this.messages && last) room = this.#output.write("\n");
+    let room = chunk.length === 0 || this.#put(chunk);
+    if (this.messages && last) room = this.#put("\n");
     this.#waits = !room;
     return room;
   }
@@ -90,6 +93,23 @@ export class StdioChannel implements Channel {
     if (!this.#paused) this.#input.resume();
   }
 
+  /** Deno throws where Node emits an error. */
+  #put(chunk: Uint8Array | string): boolean {
+    if (this.#closed) return true;
+    try {
+      return this.#output.write(chunk);
+    } catch (error) {
+      this.#onOutputError(error as Error);
+      return true;
+    }
+  }
+  #onOutputError(error: Error): void {
+    if (this.#closed) return;
+    outputBroke(this.#output, error);
+    this.readerGone = isReaderGone(error);
+    if (!this.readerGone) this.fault = `stdout cannot be written (${error.message})`;
+    this.#close({ reason: "cancelled" });
+  }
   /** Cuts at newlines until told to pause; the pieces of a long line go on as they come. */
   #cut(): void {
     while (this.#rest && !this.#paused && !this.#closed) {

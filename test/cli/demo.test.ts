@@ -16,7 +16,7 @@ beforeAll(async () => {
   place = await createWorkplace("");
   port = await unusedPort();
   demo = place.start(["demo", "--port", String(port)], started);
-  printed = await says(demo, /Ctrl-C ends the demo/u, "stdout");
+  printed = await says(demo, /Ctrl-C ends it/u, "stdout");
 });
 afterAll(async () => {
   if (demo.exitCode === null) tell(demo, "SIGKILL");
@@ -66,7 +66,7 @@ describe("pipegate demo", () => {
     const profile = readFileSync(join(place.folder, "certs/pipegate.env"), "utf8");
     const second = place.start(["demo", "--port", String(port)], started);
     const end = ended(second);
-    const text = await says(second, /Ctrl-C ends the demo/u, "stdout");
+    const text = await says(second, /Ctrl-C ends it/u, "stdout");
     expect(text).toMatch(/are used again/u);
     expect(readFileSync(join(place.folder, "certs/ca.pem"), "utf8")).toBe(before);
     expect((await place.run(["pipe", "echo"], "hi")).out.toString()).toBe("hi");
@@ -87,7 +87,7 @@ describe("pipegate demo", () => {
     const text = readFileSync(file, "utf8");
     writeFileSync(file, text.replace(/clients: \[.*?\] .*to let the stranger in: (\[.*\])/u, "clients: $1"));
     demo = place.start(["demo", "--port", String(port)], started);
-    await says(demo, /Ctrl-C ends the demo/u, "stdout");
+    await says(demo, /Ctrl-C ends it/u, "stdout");
     expect(existsSync(join(place.folder, `certs/admin-${port}.sock`))).toBe(true);
     expect((await place.run(["pipe", "echo", "--cert", "certs/stranger.pem"], "hi")).out.toString()).toBe("hi");
   });

@@ -40,7 +40,10 @@ describe("the last line", () => {
     expect(endingOf(new PipegateError("unknown_target")).line).toBe("pipegate: refused: there is no such target. Check its name.");
   });
   test("of a limit says when to come again", () => {
-    expect(endingOf(new PipegateError("rate_limited", undefined, { retryAfter: 1500 })).line).toMatch(/Try again after 1\.5 s\.$/u);
+    const line = (retryAfter: number): string | undefined => endingOf(new PipegateError("rate_limited", undefined, { retryAfter })).line;
+    expect(line(1500)).toBe("pipegate: refused: the client is over its rate. Try again after 1.5 s.");
+    expect(line(1)).toMatch(/Try again after 0\.1 s\.$/u);
+    expect(line(1401)).toMatch(/Try again after 1\.5 s\.$/u);
   });
   test("of a broken pipe says that it broke, or nothing when our reader left", () => {
     const error = new PipegateError("target_reset");
