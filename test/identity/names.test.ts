@@ -97,9 +97,13 @@ describe("a URI", () => {
 
   test("is never changed: what is taken is, byte for byte, what stood in the certificate", () => {
     let taken = 0;
+    const byte = fc.oneof(
+      { weight: 30, arbitrary: fc.constantFrom(...Buffer.from("abcz09-._/")) },
+      { weight: 1, arbitrary: fc.integer({ min: 0, max: 255 }) },
+    );
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 40 }), fc.constantFrom("", "a:", "spiffe://dev/", "spiffe://"), (bytes, head) => {
-        const raw = Buffer.concat([Buffer.from(head), bytes]);
+      fc.property(fc.array(byte, { maxLength: 40 }), fc.constantFrom("", "a:", "spiffe://dev/", "spiffe://"), (bytes, head) => {
+        const raw = Buffer.concat([Buffer.from(head), Buffer.from(bytes)]);
         const found = named({ uri: raw });
         if (typeof found === "string") return;
         taken++;

@@ -61,6 +61,13 @@ describe("a path", () => {
     expect([0, 1, 2].map(below)).toEqual(["unknown_issuer", "unknown_issuer", "in"]);
   });
 
+  test("goes through CAs only: neither a client that signs, nor X.509 v1, is one", () => {
+    const without = (value: Uint8Array | null) =>
+      ca.intermediate({ extensions: { [extensionOids.basicConstraints]: value && { value, critical: true } } });
+    const posing = [without(null), without(der.sequence()), without(der.sequence(der.boolean(false))), ca.intermediate({ version: 1 })];
+    for (const one of posing) expect(verdict({ chain: [one.issue(name), one] })).toBe("unknown_issuer");
+  });
+
   test("ends where CAs signed each other", () => {
     const [one, two] = [newKey(), newKey()];
     const strangers = { one: createTestCa({ cn: "one", privateKey: one }), two: createTestCa({ cn: "two", privateKey: two }) };
@@ -154,6 +161,12 @@ describe("an intermediate in trust.ca", () => {
     expect(verdict({ chain: [leaf, middle, ca], trusted: [middle] })).toBe("unknown_issuer");
   });
 
+  test("is not taken for a root because it bears the root's name: an older key has signed it", () => {
+    const rolled = ca.intermediate({ cn: "test CA" });
+    expect(verdict({ chain: [rolled.issue(name)], trusted: [rolled] })).toBe("unknown_issuer");
+    expect(verdict({ chain: [rolled.issue(name)], trusted: [rolled, ca] })).toBe("in");
+  });
+
   test("is judged like a presented one", () => {
     const serversOnly = ca.intermediate(usages(ekuOids.serverAuth));
     expect(verdict({ chain: [serversOnly.issue(name)], trusted: [ca, serversOnly] })).toBe("wrong_usage");
@@ -178,6 +191,7 @@ describe("OpenSSL's word", () => {
     expect(alone({ uri: "spiffe://dev/a b" })).toBe("bad_san");
     expect(alone({ ...name, role: "gateway" })).toBe("wrong_usage");
     expect(alone({ ...name, keyType: "rsa1024" })).toBe("weak_key");
+    expect(alone({ ...name, hash: "sha1" })).toBe("weak_key");
     expect(alone({ ...name, notBefore: now - 2 * hour, notAfter: now - hour })).toBe("cert_expired");
   });
 });

@@ -32,6 +32,12 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
   const constrained = (critical: boolean) =>
     ca.intermediate({ cn: "constrained", extensions: { [extensionOids.nameConstraints]: { value: dnsOnly, critical } } });
   const [constrainedHard, constrainedSoft] = [constrained(true), constrained(false)];
+  const notCa = { [extensionOids.basicConstraints]: { value: sequence(), critical: true } };
+  const posing = ca.intermediate({
+    cn: "a client",
+    keyUsage: ["digitalSignature", "keyCertSign"],
+    extensions: { ...notCa, ...usage("1.3.6.1.5.5.7.3.2") },
+  });
   const leaf = ca.client("leaf");
   const name = { uri: "spiffe://dev/agent/x" } as const;
   const rdn = (...pairs: readonly (readonly [string, string])[]) => setOf(...pairs.map(([type, text]) => sequence(oid(type), utf8(text))));
@@ -56,6 +62,7 @@ export function certificateCases(ca: TestCa): { readonly cases: readonly Certifi
   add("unknown_issuer", "a foreign CA's", stranger.client("x"));
   add("unknown_issuer", "a foreign CA's of the same name", impostor.client("x"));
   add("unknown_issuer", "one signed by another client's certificate", ca.issue({ ...name, signer: leaf.privateKey }), leaf);
+  add("unknown_issuer", "one that another client issued in its own name", posing.issue(name), posing);
   add("unknown_issuer", "one below a path length of 0", below.issue(name), below, narrow);
   add("unknown_issuer", "one of a CA that may not sign certificates", unsigning.issue(name), unsigning);
   add("in", "one of a CA for clients", clientsOnly.issue(name), clientsOnly);
