@@ -100,7 +100,8 @@ function tell(verdict: Verdict, question: Question): Told {
     reason,
     rules,
     limits: undefined,
-    answer: [...why, `refused: ${reason}; ${explanations[reason].next}`],
+    // What a client is told of a missing rule sends its reader here: no use to whoever asks here.
+    answer: [...why, `refused: ${reason}; ${reason === "forbidden" ? "to let it, add a rule that names both" : explanations[reason].next}`],
   });
   if (!verdict.ok) return refused(verdict.reason, [], []);
   const { loaded, target } = question;

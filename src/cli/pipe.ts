@@ -69,7 +69,9 @@ async function carry(client: SessionClient, target: string, flags: PipeFlags): P
   mention(`sent ${bytesText(pipe.inbound.bytes)}, received ${bytesText(pipe.outbound.bytes)}`);
   if (!broken) return;
   const error =
-    stdio.fault === undefined ? errorOf(broken) : new PipegateError("cancelled", stdio.fault, { next: "check where it leads, then try again" });
+    stdio.fault === undefined
+      ? errorOf(broken)
+      : new PipegateError("cancelled", stdio.fault, { next: "check where it leads, then try again" });
   throw stream.accepted || stdio.readerGone || broken.reason === "cancelled" ? new PipeBroke(error, { quietly: stdio.readerGone }) : error;
 }
 

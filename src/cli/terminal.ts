@@ -27,9 +27,9 @@ export async function flushOutput(): Promise<Error | undefined> {
   return error === undefined || isReaderGone(error) ? undefined : error;
 }
 
-function flush(stream: NodeJS.WriteStream): Promise<void> | undefined {
-  if (broken.has(stream)) return undefined;
-  return new Promise((resolve) => {
+async function flush(stream: NodeJS.WriteStream): Promise<void> {
+  if (broken.has(stream)) return;
+  await new Promise<void>((resolve) => {
     stream.write("", (error) => {
       if (error) outputBroke(stream, error);
       resolve();

@@ -143,7 +143,7 @@ allowed by rule 2 (pipegate.yaml:13)
       passed,
       "rule 2 (pipegate.yaml:13): passed over; not db: ec*",
       "no rule lets spiffe://dev/agent/alice reach db",
-      "refused: forbidden; ask for a rule; on the gateway: pipegate explain --cert FILE --target NAME",
+      "refused: forbidden; to let it, add a rule that names both",
       "",
     ]);
     expect(ended.status).toBe(4);

@@ -14,6 +14,10 @@ test("a client that no rule knows is turned away at the door, and the log names 
   const dialled = connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate });
   await expect(dialled).rejects.toMatchObject({ code: "forbidden" });
   expect(setup.lines("refused")).toEqual([
-    expect.objectContaining({ reason: "forbidden", identity: "spiffe://dev/agent/mallory", fingerprint: expect.stringMatching(/^sha256:/u) }),
+    expect.objectContaining({
+      reason: "forbidden",
+      identity: "spiffe://dev/agent/mallory",
+      fingerprint: expect.stringMatching(/^sha256:/u),
+    }),
   ]);
 });
