@@ -2,11 +2,18 @@
  * Binds a server to a TCP port or a unix socket. Promises: a unix socket has its mode from birth; a stale one (nobody answers) is replaced,
  * a live one or any other file never; what cannot be had is a PipegateError (config) with the mend. Leaves to others: what is served.
  */
-import { lstatSync, unlinkSync, type Stats } from "node:fs";
+import { Buffer } from "node:buffer";
+import { existsSync, lstatSync, unlinkSync, type Stats } from "node:fs";
 import { createConnection, type Server } from "node:net";
+import { dirname } from "node:path";
 import { PipegateError } from "../base/error.ts";
 
-export type BindAddress = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+/** Bytes that fit into a socket's address; macOS has room for less than Linux. */
+const MAX_PATH = process.platform === "darwin" ? 103 : 107;
+
+export type BindAddress =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
 
 /** `mode` of a unix socket; default 0o660. Resolves with the address as bound: the port that was given for 0. */
 export async function bindServer(server: Server, address: BindAddress, mode = 0o660): Promise<BindAddress> {
@@ -40,17 +47,35 @@ function bindError(address: BindAddress, error: NodeJS.ErrnoException): Pipegate
       return new PipegateError("config", `${where} is already in use`, { next: "stop what listens there, or choose another" });
     case "EACCES":
     case "EPERM":
-      return new PipegateError("config", `${where} may not be listened on by this user`, { next: "choose a port from 1024 up, or a folder of your own" });
+      return new PipegateError("config", `${where} may not be listened on by this user`, {
+        next: "choose a port from 1024 up, or a folder of your own",
+      });
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return new PipegateError("config", `${where} names no host that can be found`, {
+        next: "listen on an address of this host, or on 127.0.0.1",
+      });
+    case "EINVAL": // of a path; Deno says it of an address, too
     case "EADDRNOTAVAIL":
+      if (address.kind === "unix")
+        return new PipegateError("config", `${where} is too long for a unix socket`, {
+          next: `choose a path of at most ${MAX_PATH} bytes`,
+        });
       return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on one of its own, or on 127.0.0.1" });
     case "ENOENT":
       return new PipegateError("config", `the folder of ${where} does not exist`, { next: "make it, or choose another path" });
     default:
-      return new PipegateError("config", `cannot listen on ${where} (${error.code ?? error.message})`, { next: "check the address", cause: error });
+      return new PipegateError("config", `cannot listen on ${where} (${error.code ?? error.message})`, {
+        next: "check the address",
+        cause: error,
+      });
   }
 }
 
 async function removeStale(path: string): Promise<void> {
+  // Node 22 would cut it, and bind another path.
+  if (Buffer.byteLength(path) > MAX_PATH) throw bindError({ kind: "unix", path }, Object.assign(new Error(), { code: "EINVAL" }));
+  if (!existsSync(dirname(path))) throw bindError({ kind: "unix", path }, Object.assign(new Error(), { code: "ENOENT" })); // Node would say EACCES
   let found: Stats;
   try {
     found = lstatSync(path);
@@ -58,7 +83,8 @@ async function removeStale(path: string): Promise<void> {
     return; // nothing there
   }
   if (!found.isSocket()) throw new PipegateError("config", `${path} exists and is no socket`, { next: "choose another path" });
-  if (await answers(path)) throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
+  if (await answers(path))
+    throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
   unlinkSync(path);
 }
 

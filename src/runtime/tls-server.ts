@@ -138,7 +138,11 @@ function gatedHandshakes(options: TlsOptions, events: TlsServerEvents): (socket:
     slot.current = mine;
     gate.on("error", () => {});
     // TLS has all that came; if that was no whole handshake, none will be.
-    gate.once("end", () => void setImmediate(() => slot.current === mine && gate.destroy(new Error("the client ended its direction during the handshake"))));
+    gate.once(
+      "end",
+      () =>
+        void setImmediate(() => slot.current === mine && gate.destroy(new Error("the client ended its direction during the handshake"))),
+    );
     slot.server.emit("connection", gate as unknown as Socket);
   };
 }

@@ -21,19 +21,26 @@ const issueOne = "issue one: pipegate ca issue --role gateway";
 export function requireUsableCredentials({ certificate, key }: Credentials, now: number): void {
   const chain = readChain(certificate);
   const [leaf] = chain;
-  if (leaf === undefined) throw refuse("the gateway's certificate is no certificate in PEM", "give it leaf first, beginning with -----BEGIN CERTIFICATE-----");
-  if (leaf.certificate.ca) throw refuse("the gateway's certificate is a CA's", chain.length > 1 ? "put our own certificate first, then the chain" : issueOne);
+  if (leaf === undefined)
+    throw refuse("the gateway's certificate is no certificate in PEM", "give it leaf first, beginning with -----BEGIN CERTIFICATE-----");
+  if (leaf.certificate.ca)
+    throw refuse("the gateway's certificate is a CA's", chain.length > 1 ? "put our own certificate first, then the chain" : issueOne);
   const usages = leaf.certificate.extendedKeyUsage;
-  if (usages !== undefined && !usages.includes(Eku.SERVER_AUTH)) throw refuse("the gateway's certificate is not for servers (serverAuth)", issueOne);
+  if (usages !== undefined && !usages.includes(Eku.SERVER_AUTH))
+    throw refuse("the gateway's certificate is not for servers (serverAuth)", issueOne);
   for (const [index, { certificate: one }] of chain.entries()) {
     const which = index === 0 ? "the gateway's certificate" : `certificate ${index + 1} of the gateway's chain`;
     if (now > one.notAfter) throw refuse(`${which} expired on ${new Date(one.notAfter).toISOString()}`, issueOne);
     const issuer = chain[index + 1];
     if (issuer !== undefined && !hasIssued(issuer, chain[index] as Link)) {
-      throw refuse(`certificate ${index + 2} of the gateway's chain did not issue the one before it`, "give the leaf first, then each one's issuer");
+      throw refuse(
+        `certificate ${index + 2} of the gateway's chain did not issue the one before it`,
+        "give the leaf first, then each one's issuer",
+      );
     }
   }
-  if (!fits(leaf, readKey(key))) throw refuse("the gateway's key does not belong to its certificate", "give the key that the certificate was made for");
+  if (!fits(leaf, readKey(key)))
+    throw refuse("the gateway's key does not belong to its certificate", "give the key that the certificate was made for");
 }
 
 function readChain(text: string): Link[] {
@@ -52,7 +59,8 @@ function readChain(text: string): Link[] {
 }
 
 function readKey(text: string): KeyObject {
-  if (/BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED/u.test(text)) throw refuse("the gateway's key is encrypted", "decrypt it first: openssl pkey -in FILE -out FILE.pem");
+  if (/BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED/u.test(text))
+    throw refuse("the gateway's key is encrypted", "decrypt it first: openssl pkey -in FILE -out FILE.pem");
   try {
     return createPrivateKey(text);
   } catch (error) {

@@ -10,10 +10,11 @@ import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
 import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
+import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
 import { createServer, type Secured } from "../runtime/tls-server.ts";
-import { presentedChain, presentedFingerprint } from "../runtime/tls-peer.ts";
+import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
 import type { ListenAddress, ListenerOptions } from "./listener-options.ts";
@@ -97,6 +98,7 @@ class Door implements Listener {
   readonly #bySource = new Map<string, number>();
   #open = 0;
   #stopped = false;
+  #watch: AcceptWatch | undefined;
   address: ListenAddress;
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
@@ -120,13 +122,18 @@ class Door implements Listener {
 
   async bind(): Promise<void> {
     this.address = await bindServer(this.#server, this.#options.address);
+    this.#watch = watchAccepting(this.#server, {
+      address: this.address,
+      clock: systemClock,
+      troubled: (error) => this.#events.troubled?.(error),
+    });
   }
 
   /** Whether this socket may begin a handshake. */
   #accept(socket: Socket): boolean {
     const { address, maxConnections, maxHandshakes, maxHandshakesPerSource, handshakeTimeoutMs } = this.#options;
     const source = sourceOf(socket, address.kind);
-    if (source === undefined || this.#stopped) return false; // left before it was accepted, or we did
+    if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
     const ofSource = this.#bySource.get(source.key) ?? 0;
     let full: string | undefined;
     if (this.#open >= maxConnections) full = `${maxConnections} connections are open`;
@@ -184,7 +191,11 @@ class Door implements Listener {
       this.#welcome(secured, handshake.source);
     } catch (error) {
       socket.destroy();
-      this.#events.refused({ reason: "internal", detail: error instanceof Error ? (error.stack ?? error.message) : String(error), source: handshake.source });
+      this.#events.refused({
+        reason: "internal",
+        detail: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        source: handshake.source,
+      });
     }
   }
 
@@ -203,7 +214,8 @@ class Door implements Listener {
       source,
     };
     const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket) : malformedName;
-    if (verdict.ok && (alpn !== undefined || this.#options.withoutAlpn)) return this.#events.connection({ ...connection, identity: verdict.identity });
+    if (verdict.ok && (alpn !== undefined || this.#options.withoutAlpn))
+      return this.#events.connection({ ...connection, identity: verdict.identity });
     const refusal: ListenerRefusal = verdict.ok
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
       : { reason: verdict.reason, detail: verdict.detail, source, serverName, fingerprint: verdict.fingerprint };
@@ -215,15 +227,21 @@ class Door implements Listener {
   /** The one guard from socket to identity. */
   #judge(socket: TLSSocket): Verdict {
     const resumed = socket.isSessionReused();
-    if (resumed && facts.endsTickets) return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
+    if (resumed && facts.endsTickets)
+      return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
     const proven = !resumed && facts.provesChains && socket.authorized;
     const { trust } = this.#options;
     const now = this.#clock.wall();
-    const leaf = presentedFingerprint(socket);
-    const known = leaf === undefined ? undefined : judgeAgain(leaf, trust, now);
-    const verdict = known ?? judge(presentedChain(socket), trust, { now, verifiedByRuntime: proven });
+    const presented = presentedBy(socket);
+    const known = presented.fingerprint === undefined ? undefined : judgeAgain(presented.fingerprint, trust, now);
+    const verdict = known ?? judge(presented.chain(), trust, { now, verifiedByRuntime: proven });
     if (verdict.ok && !resumed && !socket.authorized) {
-      return { ok: false, reason: "unknown_issuer", detail: "the TLS stack did not authorize it", fingerprint: verdict.identity.fingerprint };
+      return {
+        ok: false,
+        reason: "unknown_issuer",
+        detail: "the TLS stack did not authorize it",
+        fingerprint: verdict.identity.fingerprint,
+      };
     }
     return verdict;
   }
@@ -231,6 +249,7 @@ class Door implements Listener {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#watch?.stop();
     this.#server.close();
     for (const socket of [...this.#handshakes.keys()]) {
       this.#leave(socket); // nobody was refused

@@ -9,7 +9,10 @@ export interface Source {
 }
 
 /** Undefined: whoever it was has left already. */
-export function sourceOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">, kind: "tcp" | "unix"): Source | undefined {
+export function sourceOf(
+  { remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">,
+  kind: "tcp" | "unix",
+): Source | undefined {
   if (kind === "unix") return { text: "unix", key: "unix" };
   if (remoteAddress === undefined || remoteAddress === "") return undefined;
   const address = remoteAddress.replace(/^::ffff:(?=\d+\.)/i, "");

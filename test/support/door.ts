@@ -83,7 +83,10 @@ export function answer({ socket }: SecureConnection): void {
 }
 
 /** A TCP connection that sends `bytes`; `gone` resolves with what came back, when the other side has closed it. */
-export async function rawClient(port: number, bytes: Uint8Array | string = ""): Promise<{ readonly socket: Socket; readonly gone: Promise<Buffer> }> {
+export async function rawClient(
+  port: number,
+  bytes: Uint8Array | string = "",
+): Promise<{ readonly socket: Socket; readonly gone: Promise<Buffer> }> {
   const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
   const chunks: Buffer[] = [];
   socket.on("error", () => {});

@@ -27,7 +27,16 @@ afterAll(async () => {
 });
 
 function dial(door: TestDoor, options: ConnectionOptions = {}): TLSSocket {
-  const socket = connectTls({ host: "127.0.0.1", port: door.port, ca: ca.certificate, cert: alice.certificate, key: alice.key, servername: "localhost", ALPNProtocols: ["pipegate/1"], ...options });
+  const socket = connectTls({
+    host: "127.0.0.1",
+    port: door.port,
+    ca: ca.certificate,
+    cert: alice.certificate,
+    key: alice.key,
+    servername: "localhost",
+    ALPNProtocols: ["pipegate/1"],
+    ...options,
+  });
   socket.on("error", () => {});
   return socket;
 }
@@ -114,7 +123,11 @@ describe.each(["framed", "raw"] as const)("a %s listener", (kind) => {
     const client = dial(door(), { servername: "LocalHost" });
     await once(client, "secureConnect");
     const connection = await door().connection();
-    expect(connection).toMatchObject({ alpn: "pipegate/1", serverName: "localhost", identity: { principal: "spiffe://dev/agent/alice", fingerprint: alice.fingerprint } });
+    expect(connection).toMatchObject({
+      alpn: "pipegate/1",
+      serverName: "localhost",
+      identity: { principal: "spiffe://dev/agent/alice", fingerprint: alice.fingerprint },
+    });
     expect(connection.source).toMatchObject({ key: "127.0.0.1", text: expect.stringMatching(/^127\.0\.0\.1:\d+$/) });
     expect([connection.socket.getProtocol(), connection.below.remotePort]).toEqual(["TLSv1.3", client.localPort]);
     client.destroy();

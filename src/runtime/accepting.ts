@@ -1,0 +1,97 @@
+/**
+ * Sees to it that a listening server goes on accepting. A Deno that once ran out of descriptors in `accept` never accepts again and says
+ * nothing, so where facts say so a server that was quiet for a while is dialled now and then; if it does not take that up, it listens anew.
+ * Promises: nothing is done where accepting keeps up by itself, and on unix sockets. Leaves to others: to hang up on `isOwn` sockets.
+ */
+import { createConnection, type Server, type Socket } from "node:net";
+import type { Clock, Timer } from "../base/clock.ts";
+import { bindServer, type BindAddress } from "./bind.ts";
+import { facts } from "./facts.ts";
+
+export interface WatchOptions {
+  /** As bound. */
+  readonly address: BindAddress;
+  readonly clock: Clock;
+  /** The server did not accept, and listens anew. */
+  troubled(error: Error): void;
+}
+
+export interface AcceptWatch {
+  /** Whether an accepted socket is the watch's own. */
+  isOwn(socket: Socket): boolean;
+  stop(): void;
+}
+
+const EVERY_MS = 3_000;
+const PATIENCE_MS = 1_000;
+
+const nothing: AcceptWatch = { isOwn: () => false, stop: () => {} };
+
+export function watchAccepting(server: Server, options: WatchOptions): AcceptWatch {
+  const { address } = options;
+  return facts.keepsAccepting || address.kind === "unix" ? nothing : new Watch(server, { ...options, address });
+}
+
+class Watch implements AcceptWatch {
+  readonly #server: Server;
+  readonly #options: WatchOptions & { readonly address: { readonly kind: "tcp"; readonly host: string; readonly port: number } };
+  #timer: Timer;
+  #probe: Socket | undefined;
+  #accepted = true;
+  #stopped = false;
+
+  constructor(
+    server: Server,
+    options: WatchOptions & { readonly address: { readonly kind: "tcp"; readonly host: string; readonly port: number } },
+  ) {
+    this.#server = server;
+    this.#options = options;
+    server.on("connection", () => (this.#accepted = true));
+    this.#timer = options.clock.after(EVERY_MS, () => this.#look());
+  }
+
+  isOwn(socket: Socket): boolean {
+    return this.#probe !== undefined && socket.remotePort === this.#probe.localPort && socket.remoteAddress === this.#probe.localAddress;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer.cancel();
+    this.#probe?.destroy();
+  }
+
+  #next(delayMs: number, act: () => void): void {
+    if (!this.#stopped) this.#timer = this.#options.clock.after(delayMs, act);
+  }
+
+  #look(): void {
+    const quiet = !this.#accepted;
+    this.#accepted = false;
+    if (!quiet) return this.#next(EVERY_MS, () => this.#look());
+    const { host, port } = this.#options.address;
+    const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+    let connected = false;
+    const probe = createConnection({ host: local, port });
+    this.#probe = probe;
+    probe.on("error", () => {}); // still no descriptors: that is for the next time
+    probe.on("connect", () => (connected = true));
+    this.#next(PATIENCE_MS, () => {
+      this.#probe = undefined;
+      probe.destroy();
+      if (this.#accepted || !connected) return this.#next(EVERY_MS, () => this.#look());
+      void this.#again();
+    });
+  }
+
+  async #again(): Promise<void> {
+    if (this.#server.listening) this.#server.close();
+    try {
+      await bindServer(this.#server, this.#options.address);
+      this.#options.troubled(new Error("accepting had stopped, for want of descriptors; it listens anew"));
+      if (this.#stopped) this.#server.close();
+    } catch {
+      return this.#next(EVERY_MS, () => void this.#again());
+    }
+    this.#next(EVERY_MS, () => this.#look());
+  }
+}
