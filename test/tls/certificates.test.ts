@@ -84,8 +84,10 @@ describe("a listener, asked by openssl", () => {
     const upper = ca.intermediate({ pathLength: 1 });
     const lower = upper.intermediate();
     const issued = lower.issue({ uri: "spiffe://dev/agent/deep" });
+    const before = door.connections.length + door.refusals.length;
     await present([issued, lower, upper]);
     await expectIn(issued);
+    expect(door.connections.length + door.refusals.length).toBe(before + 1);
   });
 
   test("refuses who shows another's certificate without its key", async () => {
