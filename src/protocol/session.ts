@@ -64,6 +64,8 @@ const FLUSH_AT = 16 << 10;
 const STALL_MS = 5_000;
 const DEAD_AFTER_PINGS = 4;
 const LINGER_MS = 1_000;
+/** After an orderly end: how long what is on its way has to arrive, ours at the peer and the peer's at whoever reads it. */
+const DELIVER_MS = 30_000;
 /** Shortest round trip that is believed, ms. More would let windows grow on fast paths, where they only make queues. */
 const MIN_ROUND_TRIP = 0.1;
 const ROUND_TRIP_AGE_MS = 10_000;
@@ -97,6 +99,7 @@ export class Session {
   #stallTimer: Timer | undefined;
   #lingerTimer: Timer | undefined;
   #drainTimer: Timer | undefined;
+  #deliverTimer: Timer | undefined;
   /** Set by GOAWAY, from either side. */
   #draining: Break | undefined;
 
@@ -242,7 +245,7 @@ export class Session {
 
   /** Says goodbye with the reason, then closes; streams that are open break with it. Without a reason: an orderly close. */
   close(broken?: Break): void {
-    if (this.#state === "closed" || this.#state === "closing") return;
+    if (this.#state === "closed" || this.#state === "closing") return this.#closeAgain(broken);
     const refused = this.#state === "hello" && this.role === "gateway" && broken !== undefined;
     if (refused) this.#writer.control(wire.encodeWelcome({ resumed: Resumed.REFUSED, refusal: toCode(broken.reason) }, []));
     if (refused || this.#state === "active") {
@@ -255,7 +258,22 @@ export class Session {
     this.#writer.stop();
     this.#stopTimers();
     this.#transport.end();
-    this.#lingerTimer = this.#clock.after(LINGER_MS, () => this.#finish(broken));
+    this.#linger(broken);
+  }
+
+  /** An orderly end waits for what is on its way, until somebody has no more patience. */
+  #closeAgain(broken: Break | undefined): void {
+    if (this.#broken !== undefined) return;
+    this.#breakStreams(broken ?? { reason: "session_lost", detail: "the session was closed" });
+    if (broken !== undefined) this.#finish(undefined);
+  }
+
+  /** Waits for the peer to close; after an orderly end as long as it takes to send what the transport has, within reason. */
+  #linger(broken: Break | undefined, waitedMs = LINGER_MS): void {
+    this.#lingerTimer = this.#clock.after(LINGER_MS, () => {
+      if (broken === undefined && this.#writer.waiting > 0 && waitedMs < DELIVER_MS) this.#linger(broken, waitedMs + LINGER_MS);
+      else this.#finish(broken);
+    });
   }
 
   #goaway(reason: Break["reason"] | undefined, how: { readonly graceMs: number; readonly text: string; readonly final: boolean }): Buffer {
@@ -268,26 +286,29 @@ export class Session {
     });
   }
 
-  #breakStreams(broken: Break): void {
+  #breakStreams(broken: Break, { butWhole = false }: { readonly butWhole?: boolean } = {}): void {
     for (const stream of this.#waitingOpens) stream.break(broken);
     this.#waitingOpens = [];
-    for (const stream of [...this.#streams.values()]) stream.break(broken);
+    for (const stream of [...this.#streams.values()]) if (!(butWhole && stream.whole)) stream.break(broken);
   }
 
   #stopTimers(): void {
     for (const timer of [this.#helloTimer, this.#heartbeatTimer, this.#stallTimer, this.#lingerTimer, this.#drainTimer]) timer?.cancel();
+    this.#deliverTimer?.cancel();
     this.#helloTimer = this.#heartbeatTimer = this.#stallTimer = this.#lingerTimer = this.#drainTimer = undefined;
   }
 
   #finish(broken: Break | undefined): void {
     if (this.#state === "closed") return;
     const first = this.#state === "closing" ? this.#broken : (this.#broken ?? broken);
+    const orderly = this.#state === "closing" && first === undefined;
     this.#state = "closed";
     this.#stopTimers();
-    this.#breakStreams(first ?? { reason: "session_lost" });
+    this.#breakStreams(first ?? { reason: "session_lost" }, { butWhole: orderly });
     this.#writer.stop();
     this.#transport.destroy();
-    this.#clock.soon(() => this.#events.closed(first));
+    if (this.#streams.size === 0) return this.#clock.soon(() => this.#events.closed(first));
+    this.#deliverTimer = this.#clock.after(DELIVER_MS, () => this.#breakStreams({ reason: "slow_reader", detail: "the session is over and its last bytes were not read" }));
   }
 
   // ---- frames in
@@ -524,12 +545,12 @@ export class Session {
       const first = code === NO_ERROR ? undefined : broken;
       this.#state = "closing";
       this.#broken = first;
-      this.#breakStreams(first ?? { reason: "session_lost", detail: "the other end closed the session" });
+      // Streams of which all has come and gone only have to be read to their end.
+      this.#breakStreams(first ?? { reason: "session_lost", detail: "the other end closed the session" }, { butWhole: first === undefined });
       this.#stopTimers();
       this.#writer.stop();
       this.#transport.end();
-      this.#lingerTimer = this.#clock.after(LINGER_MS, () => this.#finish(first));
-      return;
+      return this.#linger(first);
     }
     if (this.#draining !== undefined) return;
     this.#draining = { reason: "draining", ...(detail === "" ? {} : { detail }) };
@@ -588,7 +609,7 @@ export class Session {
   }
 
   #consumed(stream: Stream, cost: number): void {
-    if (stream.window.consume(cost) && stream.accepted) {
+    if (stream.window.consume(cost) && stream.accepted && this.#state === "active") {
       const now = this.#clock.now();
       if (this.#roundTripAt < 0 || now - this.#roundTripAt > ROUND_TRIP_AGE_MS) this.#ping();
       stream.consumedAt = now;
@@ -719,7 +740,15 @@ export class Session {
     this.#refund(stream.window.pinned); // what it never consumed is no longer held
     if (stream.id === 0) this.#waitingOpens = this.#waitingOpens.filter((other) => other !== stream);
     else this.#streams.delete(stream.id);
+    if (this.#deliverTimer !== undefined && this.#streams.size === 0) this.#delivered();
     this.#closeWhenDrained();
+  }
+
+  /** After the end of the session the last of its streams was read. */
+  #delivered(): void {
+    this.#deliverTimer?.cancel();
+    this.#deliverTimer = undefined;
+    this.#clock.soon(() => this.#clock.soon(() => this.#events.closed(undefined))); // the stream's own `closed` comes first
   }
 
   #release(stream: Stream): void {

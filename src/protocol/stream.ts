@@ -114,6 +114,10 @@ export class Stream implements Channel {
   get closed(): boolean {
     return this.#closed;
   }
+  /** Everything has come and gone on the wire: what is left is for our reader to take. */
+  get whole(): boolean {
+    return this.#finReceived && this.#finSent;
+  }
   /** Bytes that wait to be sent. */
   get waiting(): number {
     return this.#outboxBytes;
