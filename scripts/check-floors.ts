@@ -130,7 +130,7 @@ function rings(graph: ReadonlyMap<string, readonly string[]>): string[] {
   return found;
 }
 
-if (import.meta.main) {
+if ((import.meta as { main?: boolean }).main) {
   const files = new Map(
     sourceFiles()
       .filter((path) => /^src\/.*\.ts$/.test(path))

@@ -9,7 +9,7 @@ import process from "node:process";
 import { root } from "./tree.ts";
 
 const needed = ["package.json", "README.md", "LICENSE", "dist/mod.js", "dist/mod.d.ts", "dist/cli/main.js"];
-const belongs = /^(?:package\.json|README\.md|LICENSE|dist\/.+\.(?:js|d\.ts)|docs\/.+\.md|schema\/.+\.json)$/;
+const belongs = /^(?:package\.json|README\.md|LICENSE|dist\/.+\.(?:js|d\.ts)|docs\/.+\.(?:md|yaml)|schema\/.+\.json)$/;
 
 /** Faults of a package that holds these files; `command` is the text of dist/cli/main.js. */
 export function checkContents(paths: readonly string[], command: string): string[] {
@@ -50,7 +50,7 @@ function main(): string[] {
   return faults;
 }
 
-if (import.meta.main) {
+if ((import.meta as { main?: boolean }).main) {
   const faults = main();
   for (const fault of faults) console.log(fault);
   process.exitCode = faults.length > 0 ? 1 : 0;

@@ -69,7 +69,7 @@ export function checkVersions(manifest: { readonly [key: string]: unknown }): st
   );
 }
 
-if (import.meta.main) {
+if ((import.meta as { main?: boolean }).main) {
   const paths = sourceFiles().filter((path) => statSync(join(root, path)).size < 2 << 20);
   const faults = paths.flatMap((path) => checkText(path, readFileSync(join(root, path), "latin1")));
   faults.push(...checkVersions(JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Record<string, unknown>));

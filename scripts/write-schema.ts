@@ -32,7 +32,7 @@ function inlined(value: unknown, definitions: Readonly<Record<string, unknown>>)
   return { ...named, ...own };
 }
 
-if (import.meta.main) {
+if ((import.meta as { main?: boolean }).main) {
   mkdirSync(dirname(schemaFile), { recursive: true });
   writeFileSync(schemaFile, schemaText());
   console.log(schemaFile);

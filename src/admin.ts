@@ -6,7 +6,9 @@ import { serveHttp, type Answer } from "./runtime/http.ts";
 /** Serves `GET /status` (JSON) and `GET /metrics` (Prometheus text) on `unix:PATH`, for the owner of the socket only. */
 export async function serveAdmin(gateway: Gateway, listen: string): Promise<{ close(): void }> {
   if (!listen.startsWith("unix:")) {
-    throw new PipegateError("config", `admin.listen: expected unix:PATH, got ${listen}`, { next: "the admin socket asks for no certificate, so it is a unix socket" });
+    throw new PipegateError("config", `admin.listen: expected unix:PATH, got ${listen}`, {
+      next: "the admin socket asks for no certificate, so it is a unix socket",
+    });
   }
   return serveHttp({ kind: "unix", path: listen.slice("unix:".length) }, (path) => answer(gateway, path));
 }

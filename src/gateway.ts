@@ -133,7 +133,13 @@ export class Gateway {
     if (rule === undefined) return this.#turnAway(connection, { reason: "forbidden", detail: "no rule knows this identity" });
     const seat = this.#limiter.connect(identity, rule);
     if (!seat.ok) return this.#turnAway(connection, { reason: seat.reason, retryAfter: seat.retryAfter });
-    const facts: ConnectionFacts = { id: connection.id, source: connection.source.text, identity, protocol: connection.alpn ?? "raw", rule };
+    const facts: ConnectionFacts = {
+      id: connection.id,
+      source: connection.source.text,
+      identity,
+      protocol: connection.alpn ?? "raw",
+      rule,
+    };
     const leave = (): void => seat.release();
     if (framed) this.#framed(connection, { facts, leave });
     else this.#raw(connection, { facts, leave, listener });
@@ -198,7 +204,10 @@ export class Gateway {
     const permit = this.#permit(stream.target, facts);
     if (!permit.ok) {
       // The detail stays here: to the peer an unknown target and a forbidden one look alike.
-      stream.reset({ reason: permit.broken.reason, ...(permit.broken.retryAfter === undefined ? {} : { retryAfter: permit.broken.retryAfter }) });
+      stream.reset({
+        reason: permit.broken.reason,
+        ...(permit.broken.retryAfter === undefined ? {} : { retryAfter: permit.broken.retryAfter }),
+      });
       // Its place is given back when another try can succeed: who hammers runs out of places, not we out of patience.
       if (permit.broken.retryAfter === undefined) stream.release();
       else this.#clock.after(permit.broken.retryAfter, () => stream.release());
@@ -206,7 +215,14 @@ export class Gateway {
     }
     const gone = new AbortController();
     stream.onBroken = () => gone.abort();
-    this.#dial(permit, { channel: stream, id: `${facts.id}.${stream.id}`, facts, gone: gone.signal, accept: () => stream.accept(), done: () => stream.release() });
+    this.#dial(permit, {
+      channel: stream,
+      id: `${facts.id}.${stream.id}`,
+      facts,
+      gone: gone.signal,
+      accept: () => stream.accept(),
+      done: () => stream.release(),
+    });
   }
 
   /** A connection without frames: one pipe to the target that the listener or the server name fixes. */
@@ -269,7 +285,14 @@ export class Gateway {
       if (lease.ok) return { ok: true, target, rule: decision.rule, lease: lease.lease };
       broken = { reason: lease.reason, retryAfter: lease.retryAfter };
     }
-    this.#journal.refusal({ reason: broken.reason, detail: broken.detail, connection: facts.id, source: facts.source, identity, target: name });
+    this.#journal.refusal({
+      reason: broken.reason,
+      detail: broken.detail,
+      connection: facts.id,
+      source: facts.source,
+      identity,
+      target: name,
+    });
     return { ok: false, broken };
   }
 
@@ -279,7 +302,13 @@ export class Gateway {
       permit.lease.release();
       channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
       if (broken.reason !== "cancelled") {
-        this.#journal.refusal({ ...broken, connection: facts.id, source: facts.source, identity: facts.identity, target: permit.target.name });
+        this.#journal.refusal({
+          ...broken,
+          connection: facts.id,
+          source: facts.source,
+          identity: facts.identity,
+          target: permit.target.name,
+        });
       }
       end.done(broken);
     };

@@ -56,7 +56,10 @@ export class Journal {
     this.#logger.debug("connection open", connectionFields(connection)); // its line comes when it closes; until then `status` shows it
   }
 
-  connectionClose(connection: ConnectionFacts, end: { readonly openedAt: number; readonly pipes: number; readonly broken: Break | undefined }): void {
+  connectionClose(
+    connection: ConnectionFacts,
+    end: { readonly openedAt: number; readonly pipes: number; readonly broken: Break | undefined },
+  ): void {
     this.#metrics.connections--;
     this.#logger.info("connection close", {
       ...connectionFields(connection),

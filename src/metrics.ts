@@ -54,12 +54,29 @@ export class Metrics {
     const target = ["target"] as const;
     const way = ["target", "direction"] as const;
     new Gauge({ name: "pipegate_connections", help: "Connections that are open", registers: [...registers] }).set(this.connections);
-    new Counter({ name: "pipegate_connections_total", help: "Connections that were let in", registers: [...registers] }).inc(this.connectionsTotal);
-    const refusals = new Counter({ name: "pipegate_refusals_total", help: "Refusals by reason", labelNames: ["reason"], registers: [...registers] });
+    new Counter({ name: "pipegate_connections_total", help: "Connections that were let in", registers: [...registers] }).inc(
+      this.connectionsTotal,
+    );
+    const refusals = new Counter({
+      name: "pipegate_refusals_total",
+      help: "Refusals by reason",
+      labelNames: ["reason"],
+      registers: [...registers],
+    });
     for (const [reason, count] of this.refusals) refusals.inc({ reason }, count);
-    const closes = new Counter({ name: "pipegate_pipes_closed_total", help: "Pipes that ended, by reason", labelNames: ["reason"], registers: [...registers] });
+    const closes = new Counter({
+      name: "pipegate_pipes_closed_total",
+      help: "Pipes that ended, by reason",
+      labelNames: ["reason"],
+      registers: [...registers],
+    });
     for (const [reason, count] of this.closes) closes.inc({ reason }, count);
-    const opened = new Counter({ name: "pipegate_pipes_opened_total", help: "Pipes that were opened", labelNames: target, registers: [...registers] });
+    const opened = new Counter({
+      name: "pipegate_pipes_opened_total",
+      help: "Pipes that were opened",
+      labelNames: target,
+      registers: [...registers],
+    });
     const pipes = new Gauge({ name: "pipegate_pipes", help: "Pipes that are open", labelNames: target, registers: [...registers] });
     const bytes = new Counter({ name: "pipegate_bytes_total", help: "Payload carried", labelNames: way, registers: [...registers] });
     const messages = new Counter({ name: "pipegate_messages_total", help: "Messages carried", labelNames: way, registers: [...registers] });

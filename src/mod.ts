@@ -5,5 +5,12 @@ export { type ErrorCode, PipegateError, type PipegateErrorOptions } from "./base
 export type { LogFields, Logger, LogLevel, LogValue } from "./base/log.ts";
 export { type Explanation, explanations, isReason, type Reason, reasons } from "./base/reason.ts";
 export { version } from "./base/software.ts";
-export { createGateway, type CreateGatewayOptions, type Gateway, type GatewayOptions, type GatewayStatus, type PipeStatus } from "./gateway.ts";
+export {
+  createGateway,
+  type CreateGatewayOptions,
+  type Gateway,
+  type GatewayOptions,
+  type GatewayStatus,
+  type PipeStatus,
+} from "./gateway.ts";
 export type { Config } from "./config/config.ts";

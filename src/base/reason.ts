@@ -30,7 +30,10 @@ export const explanations = {
   weak_key: { meaning: "the key or the signature is too weak", next: "use P-256, Ed25519, or RSA of 2048 bits and more, with SHA-256" },
   resumed_session: { meaning: "a resumed TLS session is not trusted", next: "connect without a session ticket" },
   not_tls: { meaning: "what arrived is not a TLS 1.3 handshake", next: "connect with TLS 1.3" },
-  alpn: { meaning: "this listener does not speak the protocol that was asked for", next: "use ALPN pipegate/1, or a listener with a target" },
+  alpn: {
+    meaning: "this listener does not speak the protocol that was asked for",
+    next: "use ALPN pipegate/1, or a listener with a target",
+  },
   preface_timeout: { meaning: "the first frame did not arrive in time", next: "check the network and try again" },
   handshake_timeout: { meaning: "the TLS handshake did not finish in time", next: "check the network and try again" },
   rate_limited: { meaning: "the client is over its rate", next: "wait a little, then try again" },

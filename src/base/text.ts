@@ -1,7 +1,8 @@
 /** Text from elsewhere made safe to show: no control, bidi, or line-breaking characters, bounded length. */
 
 // C0, DEL, C1, soft hyphen, zero-width and bidi marks, line/paragraph separators, BOM, tags and lone surrogates.
-const unsafe = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
+const unsafe =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
 
 const plain = /^[\x20-\x7e]*$/;
 

@@ -156,7 +156,8 @@ export class Pipe {
     this.#seen = this.inbound.bytes + this.outbound.bytes;
     this.#timer = this.#options.clock.after(this.#options.halfClosedTimeoutMs ?? HALF_CLOSED_MS, () => {
       this.#timer = undefined;
-      if (this.inbound.bytes + this.outbound.bytes === this.#seen) this.kill({ reason: "idle_timeout", detail: "half-closed and nothing moved" });
+      if (this.inbound.bytes + this.outbound.bytes === this.#seen)
+        this.kill({ reason: "idle_timeout", detail: "half-closed and nothing moved" });
       else this.#watchHalfClosed();
     });
   }

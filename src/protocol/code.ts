@@ -52,7 +52,10 @@ const broader: readonly (readonly [number, Reason])[] = [
   [26, "forbidden"],
 ];
 
-const reasonOf = new Map<number, Reason>([...(Object.entries(codeOf) as [Reason, number][]).map(([reason, code]) => [code, reason] as const), ...broader]);
+const reasonOf = new Map<number, Reason>([
+  ...(Object.entries(codeOf) as [Reason, number][]).map(([reason, code]) => [code, reason] as const),
+  ...broader,
+]);
 
 /** The number of a reason. An unknown target travels as FORBIDDEN, so that a peer cannot list targets by asking. */
 export function toCode(reason: Reason): number {

@@ -105,7 +105,10 @@ export function encodeAccept(id: number, window: number, metadata: readonly Tlv[
   return buffer;
 }
 
-export function encodeReset(id: number, fields: { readonly code: number; readonly retryAfter?: number | undefined; readonly text?: string | undefined }): Buffer {
+export function encodeReset(
+  id: number,
+  fields: { readonly code: number; readonly retryAfter?: number | undefined; readonly text?: string | undefined },
+): Buffer {
   const text = reasonText(fields.text ?? "");
   const buffer = frame(Type.RESET, 0, id, 8 + text.length);
   buffer.writeUInt32BE(fields.code, HEADER);

@@ -116,7 +116,8 @@ export function decodeParameters(entries: readonly Tlv[]): Parameters {
         read.heartbeatMs = readU32(entry, { min: 1000, max: 3_600_000 });
         break;
       case Key.ROLE:
-        if (entry.value.length !== 1 || (entry.value[0] as number) > 1) throw new ProtocolFault("protocol_error", "parameter 8 is malformed");
+        if (entry.value.length !== 1 || (entry.value[0] as number) > 1)
+          throw new ProtocolFault("protocol_error", "parameter 8 is malformed");
         read.role = entry.value[0] === 1 ? "agent" : "client";
         break;
       case Key.MAX_MESSAGE:

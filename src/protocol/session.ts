@@ -308,7 +308,9 @@ export class Session {
     this.#writer.stop();
     this.#transport.destroy();
     if (this.#streams.size === 0) return this.#clock.soon(() => this.#events.closed(first));
-    this.#deliverTimer = this.#clock.after(DELIVER_MS, () => this.#breakStreams({ reason: "slow_reader", detail: "the session is over and its last bytes were not read" }));
+    this.#deliverTimer = this.#clock.after(DELIVER_MS, () =>
+      this.#breakStreams({ reason: "slow_reader", detail: "the session is over and its last bytes were not read" }),
+    );
   }
 
   // ---- frames in
@@ -329,7 +331,10 @@ export class Session {
     if (id > wire.MAX_STREAM_ID) throw new ProtocolFault("protocol_error", "the reserved bit of a stream id is set");
     if (this.#state === "hello") {
       if (type !== (this.role === "gateway" ? Type.HELLO : Type.WELCOME) || id !== 0 || flags !== 0) {
-        throw new ProtocolFault("protocol_error", this.role === "gateway" ? "the first frame is not HELLO" : "the first frame is not WELCOME");
+        throw new ProtocolFault(
+          "protocol_error",
+          this.role === "gateway" ? "the first frame is not HELLO" : "the first frame is not WELCOME",
+        );
       }
       if (length > wire.MAX_HELLO || length < 8) throw new ProtocolFault("frame_size", "the first frame has a wrong size");
       return;
@@ -417,7 +422,8 @@ export class Session {
     const min = payload[4] as number;
     const max = payload[5] as number;
     if (min > max || payload.readUInt16BE(6) !== 0) throw new ProtocolFault("protocol_error", "HELLO is malformed");
-    if (min > wire.VERSION || max < wire.VERSION) throw new ProtocolFault("protocol_error", `no common version: the peer speaks ${min} to ${max}`);
+    if (min > wire.VERSION || max < wire.VERSION)
+      throw new ProtocolFault("protocol_error", `no common version: the peer speaks ${min} to ${max}`);
     const peer = decodeParameters(decodeTlvs(payload, 8, payload.length));
     if (peer.role === "agent") throw new ProtocolFault("protocol_error", "this version does not take agents");
     if (this.#refusal !== undefined) return this.close(this.#refusal);
@@ -466,7 +472,8 @@ export class Session {
     if (id !== nextId(this.#lastPeerId)) throw new ProtocolFault("protocol_error", `OPEN of stream ${id} after ${this.#lastPeerId}`);
     if (id > this.#maxPeerId) throw new ProtocolFault("flow_control", "OPEN over the limit");
     const length = payload.readUInt16BE(6);
-    if (length < 1 || length > 255 || 8 + length > payload.length) throw new ProtocolFault("protocol_error", "the target's name is malformed");
+    if (length < 1 || length > 255 || 8 + length > payload.length)
+      throw new ProtocolFault("protocol_error", "the target's name is malformed");
     if (payload.length - 8 - length > wire.MAX_METADATA) throw new ProtocolFault("protocol_error", "the metadata is too long");
     const mode = payload[4] as number;
     const weight = payload[5] as number;
@@ -495,7 +502,8 @@ export class Session {
   }
 
   #onAccept(id: number, payload: Buffer): void {
-    if ((id & 1) === (this.role === "gateway" ? 1 : 0) || this.#isIdle(id)) throw new ProtocolFault("protocol_error", "ACCEPT of a stream that we did not open");
+    if ((id & 1) === (this.role === "gateway" ? 1 : 0) || this.#isIdle(id))
+      throw new ProtocolFault("protocol_error", "ACCEPT of a stream that we did not open");
     const metadata = decodeTlvs(payload, 8, payload.length);
     if (payload.length - 8 > wire.MAX_METADATA) throw new ProtocolFault("protocol_error", "the metadata is too long");
     const stream = this.#streams.get(id);
@@ -546,7 +554,9 @@ export class Session {
       this.#state = "closing";
       this.#broken = first;
       // Streams of which all has come and gone only have to be read to their end.
-      this.#breakStreams(first ?? { reason: "session_lost", detail: "the other end closed the session" }, { butWhole: first === undefined });
+      this.#breakStreams(first ?? { reason: "session_lost", detail: "the other end closed the session" }, {
+        butWhole: first === undefined,
+      });
       this.#stopTimers();
       this.#writer.stop();
       this.#transport.end();
@@ -593,7 +603,8 @@ export class Session {
     this.#writtenAtBeat = this.#writer.written;
     this.#silentBeats = this.#heard ? 0 : this.#silentBeats + 1;
     this.#heard = false;
-    if (this.#silentBeats >= DEAD_AFTER_PINGS) return this.#finish({ reason: "session_lost", detail: "the peer has been silent for four heartbeats" });
+    if (this.#silentBeats >= DEAD_AFTER_PINGS)
+      return this.#finish({ reason: "session_lost", detail: "the peer has been silent for four heartbeats" });
     if (this.#silentBeats > 0) {
       this.#pingSentAt = -1;
       this.#ping();
@@ -699,7 +710,13 @@ export class Session {
       stream.id = id;
       this.#streams.set(id, stream);
       this.#writer.control(
-        wire.encodeOpen(id, { window: stream.window.limit, messages: stream.messages, weight: stream.weight, target: stream.target, metadata: stream.metadata }),
+        wire.encodeOpen(id, {
+          window: stream.window.limit,
+          messages: stream.messages,
+          weight: stream.weight,
+          target: stream.target,
+          metadata: stream.metadata,
+        }),
       );
       stream.credit(this.peer.earlyWindow);
       if (stream.sendable) this.#enqueue(stream);
@@ -828,7 +845,8 @@ export class Session {
   }
 
   #checkOverflow(): void {
-    if (this.#writer.overflow && this.#state !== "closed") this.#finish({ reason: "slow_reader", detail: "the peer does not read our control frames" });
+    if (this.#writer.overflow && this.#state !== "closed")
+      this.#finish({ reason: "slow_reader", detail: "the peer does not read our control frames" });
   }
 }
 

@@ -3,7 +3,6 @@ import type { Buffer } from "node:buffer";
 import { ProtocolFault } from "./fault.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-// oxlint-disable-next-line no-control-regex -- these are what it looks for
 const control = /[\u0000-\u001f\u007f-\u009f]/;
 
 export function decodeText(buffer: Buffer, start: number, end: number): string {

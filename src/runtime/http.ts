@@ -17,9 +17,12 @@ const MAX_CONNECTIONS = 16;
 /** Serves `answer` (given the path, without its query) until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
 export async function serveHttp(address: LocalAddress, answer: (path: string) => Promise<Answer>): Promise<{ close(): void }> {
   const open = new Set<Socket>();
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 1_000, maxHeaderSize: 8_192 }, (request, response) => {
-    respond(request, response, answer).catch(() => response.destroy());
-  });
+  const server = createServer(
+    { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 1_000, maxHeaderSize: 8_192 },
+    (request, response) => {
+      respond(request, response, answer).catch(() => response.destroy());
+    },
+  );
   server.on("clientError", (_error, socket) => void socket.destroy());
   const listener = await listenLocally(address, (socket) => {
     if (open.size >= MAX_CONNECTIONS) return void socket.destroy();
@@ -41,7 +44,9 @@ export async function serveHttp(address: LocalAddress, answer: (path: string) =>
 async function respond(request: IncomingMessage, response: ServerResponse, answer: (path: string) => Promise<Answer>): Promise<void> {
   request.resume();
   const { status, type, body } =
-    request.method === "GET" ? await answer((request.url ?? "/").split("?")[0] as string) : { status: 405, type: "application/json" as const, body: `{"error":"GET only"}\n` };
+    request.method === "GET"
+      ? await answer((request.url ?? "/").split("?")[0] as string)
+      : { status: 405, type: "application/json" as const, body: `{"error":"GET only"}\n` };
   response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body), "cache-control": "no-store" });
   response.end(body);
 }

@@ -277,21 +277,21 @@ class SocketChannel implements Channel {
   #cut(): void {
     const socket = this.#socket;
     const below = this.#options.below ?? parentOf(socket);
-    if (below !== undefined) {
-      // Resetting the lower one first crashes Node (a write under way finds its TLS gone). So it is only told how to close when TLS closes it.
-      const flags = below as { resetAndClosing?: boolean; _resetAndClosing?: boolean };
-      flags.resetAndClosing = true; // Node
-      flags._resetAndClosing = true; // Deno
-      socket.once("close", () => void below.destroy());
-      socket.destroy();
-      return;
-    }
-    try {
-      socket.resetAndDestroy();
-    } catch {
-      socket.destroy(); // a unix socket has no reset: closing it is all there is
-    }
+    resetOnClose(below ?? socket);
+    if (below !== undefined) socket.once("close", () => void below.destroy());
+    socket.destroy();
   }
+}
+
+/**
+ * Lets the socket's close be a RST. Not by resetAndDestroy: that ends the socket first, and a FIN before the RST looks like an end; and under a
+ * TLS socket it crashes Node (a write under way finds its TLS gone). A unix socket has no reset: closing it is all there is.
+ */
+function resetOnClose(socket: Socket): void {
+  if (socket.remoteAddress === undefined) return;
+  const flags = socket as { resetAndClosing?: boolean; _resetAndClosing?: boolean };
+  flags.resetAndClosing = true; // Node
+  flags._resetAndClosing = true; // Deno
 }
 
 /** The TCP socket that a TLS socket stands on, if it is one. */

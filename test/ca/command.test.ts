@@ -28,7 +28,9 @@ describe("pipegate ca", () => {
     const revoked = await place.run(["ca", "revoke", "alice"]);
     expect(revoked).toMatchObject({
       status: 0,
-      err: expect.stringMatching(/Revoked spiffe:\/\/dev\/agent\/alice[\s\S]*list 1 with 1 entry[\s\S]*certs\/crl\.pem[\s\S]*restart the gateways/u),
+      err: expect.stringMatching(
+        /Revoked spiffe:\/\/dev\/agent\/alice[\s\S]*list 1 with 1 entry[\s\S]*certs\/crl\.pem[\s\S]*restart the gateways/u,
+      ),
     });
     const table = await place.run(["ca", "list"]);
     expect(table.out.toString()).toMatch(/^NAMES +ROLE +STATE[^\n]*\nspiffe:\/\/dev\/agent\/alice +client +revoked [^\n]*alice\.pem\n$/u);

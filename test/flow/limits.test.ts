@@ -127,7 +127,9 @@ describe("200 identities at once, each over its byte rate", () => {
       errors.push(Math.abs((to!.bytes - from!.bytes) / ((to!.at - from!.at) / 1000) / rateOf(n) - 1));
     }
     const worst = Math.max(...errors);
-    process.stderr.write(`limits: worst of ${identities} is off by ${(worst * 100).toFixed(2)} %; a free client takes ${(beside / alone).toFixed(3)} of its time alone, ${(beside / besidePaced).toFixed(3)} of its time beside the same load without limits\n`);
+    process.stderr.write(
+      `limits: worst of ${identities} is off by ${(worst * 100).toFixed(2)} %; a free client takes ${(beside / alone).toFixed(3)} of its time alone, ${(beside / besidePaced).toFixed(3)} of its time beside the same load without limits\n`,
+    );
     expect(worst).toBeLessThan(0.02);
     // Beside the same load: what 200 connections cost the machine is not what their limits cost a client without one.
     expect(beside / besidePaced).toBeLessThan(1.05);
@@ -136,7 +138,10 @@ describe("200 identities at once, each over its byte rate", () => {
 
 describe("a client over its limits", () => {
   test("is told rate_limited with the time to wait, and comes in after that time", async () => {
-    const setup = await startGateway({ ca, rules: [{ clients: ["spiffe://dev/agent/a"], limits: { opens: { perSecond: 5, burst: 2 } } }, { clients: ["*"] }] });
+    const setup = await startGateway({
+      ca,
+      rules: [{ clients: ["spiffe://dev/agent/a"], limits: { opens: { perSecond: 5, burst: 2 } } }, { clients: ["*"] }],
+    });
     open.push(setup);
     const one = await client(setup.port, ca.client("a"));
     await one.open("echo");
@@ -164,7 +169,16 @@ describe("a client over its limits", () => {
     await other.open("echo"); // another identity has its own
     held.abort();
     await held.closed.catch(() => {});
-    await expect.poll(() => second.open("echo").then(() => true, () => false), { timeout: 2_000 }).toBe(true);
+    await expect
+      .poll(
+        () =>
+          second.open("echo").then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 2_000 },
+      )
+      .toBe(true);
   });
 
   test("is refused too_many_connections over its cap, by name, also with a renewed certificate", async () => {
@@ -174,7 +188,16 @@ describe("a client over its limits", () => {
     await expect(client(setup.port, ca.client("alice"))).rejects.toMatchObject({ code: "too_many_connections" });
     await client(setup.port, ca.client("bob"));
     await first.close();
-    await expect.poll(() => client(setup.port, ca.client("alice")).then(() => true, () => false), { timeout: 2_000 }).toBe(true);
+    await expect
+      .poll(
+        () =>
+          client(setup.port, ca.client("alice")).then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 2_000 },
+      )
+      .toBe(true);
   });
 
   test("has its messages wait, none dropped, over its message rate", async () => {
@@ -195,7 +218,12 @@ describe("a client over its limits", () => {
     open.push(setup);
     const one = await client(setup.port, ca.client("alice"));
     const answers = await Promise.all(
-      ["echo", "nothing-of-that-name"].map((name) => one.open(name).then(() => undefined, (error: Error & { code: string; next: string }) => [error.code, error.message, error.next])),
+      ["echo", "nothing-of-that-name"].map((name) =>
+        one.open(name).then(
+          () => undefined,
+          (error: Error & { code: string; next: string }) => [error.code, error.message, error.next],
+        ),
+      ),
     );
     expect(answers[0]).toEqual(answers[1]);
     expect(setup.lines("refused").map(({ reason }) => reason)).toEqual(["forbidden", "unknown_target"]);

@@ -38,7 +38,10 @@ beforeAll(async () => {
     ca,
     raw: [...names, "echo"],
     targets: Object.fromEntries(
-      names.map((name) => [name, { kind: "tcp", addresses: [{ host: "127.0.0.1", port: backEnds.get(name)!.port }], framing: "u32", dialTimeoutMs: 2_000 }]),
+      names.map((name) => [
+        name,
+        { kind: "tcp", addresses: [{ host: "127.0.0.1", port: backEnds.get(name)!.port }], framing: "u32", dialTimeoutMs: 2_000 },
+      ]),
     ),
     rules: [{ clients: ["spiffe://dev/agent/alice"] }, { clients: ["spiffe://dev/agent/mallory"], targets: ["deaf"] }],
   });
@@ -53,7 +56,14 @@ const stranger = opensslClient(ca.certificate, alice);
 const portOf = (target: string): number => setup.rawPorts[names.indexOf(target)] as number;
 
 async function dial(target: string): Promise<TLSSocket> {
-  const options = { host: "127.0.0.1", port: portOf(target), cert: alice.certificate, key: alice.key, ca: ca.certificate, allowHalfOpen: true };
+  const options = {
+    host: "127.0.0.1",
+    port: portOf(target),
+    cert: alice.certificate,
+    key: alice.key,
+    ca: ca.certificate,
+    allowHalfOpen: true,
+  };
   const socket = connectTls(options);
   socket.on("error", () => {});
   await once(socket, "secureConnect");
@@ -75,7 +85,7 @@ async function readAll(socket: TLSSocket): Promise<{ bytes: Buffer; ended: boole
 
 /** Waits until nothing has changed for a while: for what must not go on. */
 async function settled(value: () => number): Promise<number> {
-  for (let last = -1; ; ) {
+  for (let last = -1; ;) {
     const now = value();
     if (now === last) return now;
     last = now;

@@ -14,7 +14,11 @@ import { opensslClient } from "../support/openssl-client.ts";
 import { createWorkplace, ended, says, tell, type Ended, type Workplace } from "../support/run-command.ts";
 
 /** Programs that users have: what is not installed is not tested here, but .ci/run installs all of them. */
-const folders = ["/usr/sbin", "/usr/bin", ...(existsSync("/usr/lib/postgresql") ? readdirSync("/usr/lib/postgresql").map((version) => `/usr/lib/postgresql/${version}/bin`) : [])];
+const folders = [
+  "/usr/sbin",
+  "/usr/bin",
+  ...(existsSync("/usr/lib/postgresql") ? readdirSync("/usr/lib/postgresql").map((version) => `/usr/lib/postgresql/${version}/bin`) : []),
+];
 const program = (name: string): string | undefined => folders.map((folder) => join(folder, name)).find(existsSync);
 const whole = process.env["CI"] !== undefined;
 const has = (...names: string[]): boolean => whole || names.every((name) => program(name) !== undefined);
@@ -34,7 +38,11 @@ let workplace: Workplace;
 const ports = { nginx: 0, redis: 0, postgres: 0 };
 
 function run(name: string, words: readonly string[], input: string | Buffer = ""): Promise<Ended> {
-  const child = spawn(program(name) ?? name, words, { timeout: 30_000, killSignal: "SIGKILL", env: { ...process.env, PGPASSWORD: "", PGCONNECT_TIMEOUT: "10" } });
+  const child = spawn(program(name) ?? name, words, {
+    timeout: 30_000,
+    killSignal: "SIGKILL",
+    env: { ...process.env, PGPASSWORD: "", PGCONNECT_TIMEOUT: "10" },
+  });
   child.stdin.on("error", () => {});
   child.stdin.end(input);
   return ended(child);
@@ -133,7 +141,21 @@ describe("a stranger's client", () => {
     serve("nginx", ["-c", file("nginx.conf", config), "-e", join(folder, "error.log")]);
     await listening(ports.nginx);
     const url = `https://localhost:${setup.rawPorts[1]}/page`;
-    const result = await run("curl", ["-sS", "--http1.1", "--no-alpn", "--cacert", files.ca, "--cert", files.cert, "--key", files.key, "--resolve", `localhost:${setup.rawPorts[1]}:127.0.0.1`, url, url]);
+    const result = await run("curl", [
+      "-sS",
+      "--http1.1",
+      "--no-alpn",
+      "--cacert",
+      files.ca,
+      "--cert",
+      files.cert,
+      "--key",
+      files.key,
+      "--resolve",
+      `localhost:${setup.rawPorts[1]}:127.0.0.1`,
+      url,
+      url,
+    ]);
     expect(result.err).toBe("");
     const hash = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
     expect(hash(result.out)).toBe(hash(Buffer.concat([page, page])));
@@ -152,21 +174,35 @@ describe("a stranger's client", () => {
     await local.stop();
   });
 
-  test.runIf(has("psql", "initdb", "postgres"))("psql works through pipegate forward", async () => {
-    const data = mkdtempSync(join(tmpdir(), "pipegate-postgres-"));
-    const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}; // postgres refuses root
-    if (nobody.uid !== undefined) chownSync(data, nobody.uid, nobody.gid);
-    const init = spawn(program("initdb")!, ["-D", `${data}/db`, "-U", "alice", "--auth=trust", "--no-sync"], { stdio: "ignore", timeout: 60_000, killSignal: "SIGKILL", ...nobody });
-    await new Promise((resolve) => init.on("close", resolve));
-    serve("postgres", ["-D", `${data}/db`, "-c", "listen_addresses=127.0.0.1", "-p", String(ports.postgres), "-k", data, "-c", "fsync=off"], nobody);
-    await listening(ports.postgres);
-    const local = await forward("db");
-    const psql = (sql: string): Promise<Ended> => run("psql", ["-h", "127.0.0.1", "-p", String(local.port), "-U", "alice", "-d", "postgres", "-Atc", sql]);
-    await expect.poll(async () => (await psql("select 6*7")).out.toString(), { timeout: 20_000 }).toBe("42\n");
-    const rows = await psql("select n, repeat('x', 100) from generate_series(1, 20000) n");
-    expect(rows.out.toString().split("\n").length).toBe(20_001);
-    expect((await psql("select 1/0")).err).toContain("division by zero");
-    await local.stop();
-    rmSync(data, { recursive: true, force: true });
-  }, 90_000);
+  test.runIf(has("psql", "initdb", "postgres"))(
+    "psql works through pipegate forward",
+    async () => {
+      const data = mkdtempSync(join(tmpdir(), "pipegate-postgres-"));
+      const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}; // postgres refuses root
+      if (nobody.uid !== undefined) chownSync(data, nobody.uid, nobody.gid);
+      const init = spawn(program("initdb")!, ["-D", `${data}/db`, "-U", "alice", "--auth=trust", "--no-sync"], {
+        stdio: "ignore",
+        timeout: 60_000,
+        killSignal: "SIGKILL",
+        ...nobody,
+      });
+      await new Promise((resolve) => init.on("close", resolve));
+      serve(
+        "postgres",
+        ["-D", `${data}/db`, "-c", "listen_addresses=127.0.0.1", "-p", String(ports.postgres), "-k", data, "-c", "fsync=off"],
+        nobody,
+      );
+      await listening(ports.postgres);
+      const local = await forward("db");
+      const psql = (sql: string): Promise<Ended> =>
+        run("psql", ["-h", "127.0.0.1", "-p", String(local.port), "-U", "alice", "-d", "postgres", "-Atc", sql]);
+      await expect.poll(async () => (await psql("select 6*7")).out.toString(), { timeout: 20_000 }).toBe("42\n");
+      const rows = await psql("select n, repeat('x', 100) from generate_series(1, 20000) n");
+      expect(rows.out.toString().split("\n").length).toBe(20_001);
+      expect((await psql("select 1/0")).err).toContain("division by zero");
+      await local.stop();
+      rmSync(data, { recursive: true, force: true });
+    },
+    90_000,
+  );
 });

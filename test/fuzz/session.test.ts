@@ -20,7 +20,9 @@ test("a session survives half a million random and mutated frames, in flat memor
     throw error;
   }
   const grown = (process.memoryUsage().heapUsed - before) / 2 ** 20;
-  process.stderr.write(`fuzz: ${result.frames} frames in ${result.sessions} sessions, heap ${grown.toFixed(0)} MiB, ends ${JSON.stringify([...result.ends])}\n`);
+  process.stderr.write(
+    `fuzz: ${result.frames} frames in ${result.sessions} sessions, heap ${grown.toFixed(0)} MiB, ends ${JSON.stringify([...result.ends])}\n`,
+  );
   expect(result.frames).toBeGreaterThanOrEqual(500_000);
   expect(result.ends.size).toBeGreaterThan(3);
   expect(grown).toBeLessThan(200);

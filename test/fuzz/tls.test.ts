@@ -21,7 +21,9 @@ test("a gateway survives random and mutated frames over TLS: it serves on, nothi
   }
   const { ends, grown, connections } = result;
   const mib = (grown / 2 ** 20).toFixed(1);
-  process.stderr.write(`fuzz over TLS: seed ${seed}, ${result.frames} frames on ${connections} connections, grown ${mib} MiB, ends ${JSON.stringify([...ends])}\n`);
+  process.stderr.write(
+    `fuzz over TLS: seed ${seed}, ${result.frames} frames on ${connections} connections, grown ${mib} MiB, ends ${JSON.stringify([...ends])}\n`,
+  );
   expect(result.frames).toBeGreaterThanOrEqual(frames);
   expect([...ends.values()].reduce((sum, count) => sum + count, 0)).toBe(connections);
   expect(ends.size).toBeGreaterThan(3);

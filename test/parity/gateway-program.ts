@@ -3,6 +3,7 @@
  * then serves until stdin ends. `bytes`: what a TCP back end does is chosen by the first byte: `e` echoes, `x` echoes a little and resets.
  */
 import { createServer } from "node:net";
+import { cut } from "../support/back-ends.ts";
 import { startGateway } from "../support/gateway.ts";
 
 const backEnd = createServer({ allowHalfOpen: true }, (socket) => {
@@ -13,7 +14,7 @@ const backEnd = createServer({ allowHalfOpen: true }, (socket) => {
       socket.write(first.subarray(0, 10));
       socket.on("data", (chunk: Buffer) => {
         seen += chunk.length;
-        if (seen > 20_000) socket.resetAndDestroy();
+        if (seen > 20_000) cut(socket);
       });
       return;
     }

@@ -59,7 +59,10 @@ async function echoBytes(client: Client, { target, size }: { readonly target: st
   await pipe.closed;
 }
 
-async function echoMessages(client: Client, { target, sizes }: { readonly target: string; readonly sizes: readonly number[] }): Promise<void> {
+async function echoMessages(
+  client: Client,
+  { target, sizes }: { readonly target: string; readonly sizes: readonly number[] },
+): Promise<void> {
   const pipe = await client.open(target, { messages: true });
   const sending = (async () => {
     for (const size of sizes) await pipe.send(noise.subarray(0, size));
@@ -91,7 +94,10 @@ async function resetByTarget(client: Client): Promise<void> {
 
 async function abortByUs(client: Client, size: number): Promise<void> {
   const pipe = await client.open("bytes");
-  void pipe.writable.getWriter().write(noise.subarray(0, size)).catch(() => {});
+  void pipe.writable
+    .getWriter()
+    .write(noise.subarray(0, size))
+    .catch(() => {});
   pipe.abort();
   await expect(pipe.closed).rejects.toMatchObject({ code: "cancelled" });
 }
@@ -100,7 +106,9 @@ describe.each(pairRuntimes)(`a client on ${here} and a gateway on $name`, ({ wor
   test("carry 1,000 pipes of random sizes with equal hashes, half-closes and resets among them", async () => {
     const { serving, stop } = await serve(words);
     const clients = await Promise.all(
-      Array.from({ length: 4 }, () => connect({ gateway: `127.0.0.1:${serving.port}`, certificate: serving.certificate, key: serving.key, ca: serving.ca })),
+      Array.from({ length: 4 }, () =>
+        connect({ gateway: `127.0.0.1:${serving.port}`, certificate: serving.certificate, key: serving.key, ca: serving.ca }),
+      ),
     );
     const random = new Random(7);
     let left = 1000;

@@ -107,14 +107,14 @@ describe("a receiver", () => {
     expect(peer.seen(Type.CREDIT)).toEqual([]);
     stream.resume();
     const grants = peer.seen(Type.CREDIT).filter((frame) => frame.id === 1);
-    expect(grants.map((frame) => wire.getU64(frame.payload, 0))).toEqual([
-      (256 << 10) + 4 * 16_384,
-      (256 << 10) + 8 * 16_384,
-    ]);
+    expect(grants.map((frame) => wire.getU64(frame.payload, 0))).toEqual([(256 << 10) + 4 * 16_384, (256 << 10) + 8 * 16_384]);
   });
 
   /** Plays a sender that is held back by the window alone, over `roundTrip`, or by a reader that takes `rate` bytes a millisecond. */
-  function play(window: ReceiveWindow, { roundTrip, rate, ms }: { readonly roundTrip: number; readonly rate: number; readonly ms: number }): void {
+  function play(
+    window: ReceiveWindow,
+    { roundTrip, rate, ms }: { readonly roundTrip: number; readonly rate: number; readonly ms: number },
+  ): void {
     let credit = 0;
     for (let now = 0; now < ms; now++) {
       credit = Math.min(credit + Math.min(rate, window.size / roundTrip), window.size);

@@ -140,7 +140,10 @@ describe("a client's session", () => {
 
 describe("both sides", () => {
   test("carry their parameters to each other", () => {
-    const pair = sessionPair({ client: { parameters: { software: "tester/1", maxMessage: 5000 } }, gateway: { parameters: { maxPayload: 2048 } } });
+    const pair = sessionPair({
+      client: { parameters: { software: "tester/1", maxMessage: 5000 } },
+      gateway: { parameters: { maxPayload: 2048 } },
+    });
     pair.clock.turn();
     expect(pair.gateway.peer).toMatchObject({ software: "tester/1", maxMessage: 5000, maxPayload: 16_376 });
     expect(pair.client.peer).toMatchObject({ maxPayload: 2048, maxStreamId: 127 });

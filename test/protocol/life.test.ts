@@ -201,7 +201,10 @@ describe("fairness", () => {
   });
 
   test("gives one stream beside 200 others as much as each of them", () => {
-    const shares = race(Array.from({ length: 201 }, () => 16), 800);
+    const shares = race(
+      Array.from({ length: 201 }, () => 16),
+      800,
+    );
     const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
     expect(shares[0]! / mean).toBeGreaterThan(0.7);
     expect(Math.max(...shares) / mean).toBeLessThan(1.5);

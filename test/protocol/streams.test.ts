@@ -113,8 +113,16 @@ describe("OPEN", () => {
     ["the reserved bit", (peer) => peer.send(rawFrame(Type.OPEN, 0, 0x80000001, Buffer.alloc(20))), "protocol_error"],
     ["weight 0", (peer) => peer.open(1, { weight: 0 }), "protocol_error"],
     ["mode 2", (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.from([0, 0, 1, 0, 2, 16, 0, 1, 0x61]))), "protocol_error"],
-    ["a name longer than its frame", (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 9, 0x61]))), "protocol_error"],
-    ["a name that is not UTF-8", (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 1, 0xff]))), "protocol_error"],
+    [
+      "a name longer than its frame",
+      (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 9, 0x61]))),
+      "protocol_error",
+    ],
+    [
+      "a name that is not UTF-8",
+      (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 1, 0xff]))),
+      "protocol_error",
+    ],
     ["a name with a control character", (peer) => peer.open(1, { target: "a\u0007" }), "protocol_error"],
     ["more metadata than 4 KiB", (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.alloc(4400, 1))), "frame_size"],
     ["a flag", (peer) => peer.send(rawFrame(Type.OPEN, 1, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 1, 0x61]))), "protocol_error"],
@@ -179,7 +187,12 @@ describe("OPEN", () => {
     const pair = sessionPair();
     pair.client.open("Zürich", { messages: true, weight: 200, metadata: [{ key: 0x7001, value: Buffer.from("m") }] });
     pair.clock.turn();
-    expect(pair.incoming[0]).toMatchObject({ target: "Zürich", messages: true, weight: 200, metadata: [{ key: 0x7001, value: Buffer.from("m") }] });
+    expect(pair.incoming[0]).toMatchObject({
+      target: "Zürich",
+      messages: true,
+      weight: 200,
+      metadata: [{ key: 0x7001, value: Buffer.from("m") }],
+    });
   });
 });
 
@@ -189,7 +202,11 @@ describe("DATA", () => {
     ["on a stream that was never opened", (peer) => peer.send(dataFrame(9, "x")), "protocol_error"],
     ["on an id of the gateway's own", (peer) => peer.send(dataFrame(2, "x")), "protocol_error"],
     ["after FIN", (peer) => peer.send(dataFrame(1, "x", Flag.FIN), dataFrame(1, "y")), "protocol_error"],
-    ["after both ends", (peer) => (peer.streams[0]!.closeWrite(), peer.send(dataFrame(1, "", Flag.FIN)), peer.send(dataFrame(1, "y"))), "flow_control"],
+    [
+      "after both ends",
+      (peer) => (peer.streams[0]!.closeWrite(), peer.send(dataFrame(1, "", Flag.FIN)), peer.send(dataFrame(1, "y"))),
+      "flow_control",
+    ],
     ["empty without a flag", (peer) => peer.send(dataFrame(1, "")), "protocol_error"],
     ["with an undefined flag", (peer) => peer.send(dataFrame(1, "x", 0x10)), "protocol_error"],
     ["with END_MESSAGE on bytes", (peer) => peer.send(dataFrame(1, "x", Flag.END_MESSAGE)), "protocol_error"],
@@ -271,12 +288,18 @@ describe("messages", () => {
     pair.clock.turn();
     expect(far.messages.map((message) => message.length)).toEqual(sizes);
     expect(near.messages.map((message) => message.length)).toEqual(sizes);
-    expect(far.messages.every((message, index) => message.equals(Buffer.alloc(sizes[index]!, sizes[index]!)))).toBe(true);
+    expect(far.messages.every((message, index) => message.equals(Buffer.alloc(sizes[index]!, sizes[index])))).toBe(true);
   });
 
   test.each([
     ["with its last bytes", [["half", Flag.FIN]]],
-    ["after a part", [["half", 0], ["", Flag.FIN]]],
+    [
+      "after a part",
+      [
+        ["half", 0],
+        ["", Flag.FIN],
+      ],
+    ],
   ] as [string, [string, number][]][])("cut by FIN %s end the connection", (_name, frames) => {
     const peer = new RawPeer();
     peer.open(1, { messages: true });

@@ -30,7 +30,10 @@ interface Vector {
 const parameters = (given: Partial<Parameters>) => encodeParameters({ ...parameterDefaults, ...given });
 const encoders: Record<string, (fields: Fields) => Buffer> = {
   open: ({ id, metadata, ...open }) =>
-    wire.encodeOpen(id, { ...open, metadata: Object.entries(metadata ?? {}).map(([key, value]) => ({ key: Number(key), value: Buffer.from(value as string, "hex") })) }),
+    wire.encodeOpen(id, {
+      ...open,
+      metadata: Object.entries(metadata ?? {}).map(([key, value]) => ({ key: Number(key), value: Buffer.from(value as string, "hex") })),
+    }),
   accept: ({ id, window }) => wire.encodeAccept(id, window),
   reset: ({ id, ...fields }) => wire.encodeReset(id, fields),
   hello: ({ min, max, parameters: given }) => wire.encodeHello({ min, max }, parameters(given)),
@@ -61,12 +64,27 @@ describe("golden bytes", () => {
   test.each(frames)("of $name are what we write or read", (vector) => {
     const bytes = bytesOf(vector.hex);
     if (vector.encode !== undefined) expect(encoders[vector.encode]!(vector.fields).toString("hex")).toBe(bytes.toString("hex"));
-    else expect(decodeAll([bytes])).toEqual([{ type: vector.type, flags: vector.flags, id: vector.id, payload: Buffer.from(vector.payload!) }]);
+    else
+      expect(decodeAll([bytes])).toEqual([
+        { type: vector.type, flags: vector.flags, id: vector.id, payload: Buffer.from(vector.payload!) },
+      ]);
   });
 
   test("are there for every type that version 1 uses", () => {
     const seen = new Set(frames.map((vector) => bytesOf(vector.hex)[2]));
-    for (const type of [Type.DATA, Type.OPEN, Type.ACCEPT, Type.RESET, Type.HELLO, Type.WELCOME, Type.CREDIT, Type.PING, Type.PONG, Type.GOAWAY]) expect(seen).toContain(type);
+    for (const type of [
+      Type.DATA,
+      Type.OPEN,
+      Type.ACCEPT,
+      Type.RESET,
+      Type.HELLO,
+      Type.WELCOME,
+      Type.CREDIT,
+      Type.PING,
+      Type.PONG,
+      Type.GOAWAY,
+    ])
+      expect(seen).toContain(type);
   });
 });
 
@@ -85,7 +103,12 @@ test("the dialogue of the vectors is what an echoing gateway says, byte for byte
   const peer = new RawPeer({
     silent: true,
     open: (stream) => {
-      stream.attach({ data: (chunk, last) => void stream.write(chunk, last), end: () => stream.closeWrite(), drained: () => {}, closed: () => {} });
+      stream.attach({
+        data: (chunk, last) => void stream.write(chunk, last),
+        end: () => stream.closeWrite(),
+        drained: () => {},
+        closed: () => {},
+      });
       stream.accept();
     },
   });

@@ -148,11 +148,17 @@ export const halfClosing: Behaviour = (socket, backEnd) => {
   socket.end();
 };
 
+/** A RST and nothing else: `resetAndDestroy` sends a FIN first, which on Node 22 is seen as an end. */
+export function cut(socket: Socket): void {
+  Object.assign(socket, { resetAndClosing: true, _resetAndClosing: true });
+  socket.destroy();
+}
+
 /** Sends `before`, waits for a byte of the client, and cuts the connection with a RST. */
 export function resetting(before: Uint8Array = new Uint8Array(0)): Behaviour {
   return (socket) => {
     if (before.length > 0) socket.write(before);
-    socket.once("data", () => socket.resetAndDestroy());
+    socket.once("data", () => cut(socket));
   };
 }
 

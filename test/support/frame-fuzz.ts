@@ -49,7 +49,8 @@ export function anyFrame(random: Random, state: FuzzState): Buffer {
   else if (kind <= 9) frame = wire.encodeStreamCredit(id, random.next(1 << 24));
   else if (kind === 10) frame = wire.encodeSessionCredit(random.next(1 << 28), random.next(300));
   else if (kind === 11) frame = wire.encodePing(random.next(2) === 0 ? wire.Type.PING : wire.Type.PONG, Buffer.alloc(8, 1));
-  else if (kind === 12) frame = wire.encodeGoaway({ lastStreamId: 0, code: random.next(50), grace: 1, text: "", final: random.next(50) === 0 });
+  else if (kind === 12)
+    frame = wire.encodeGoaway({ lastStreamId: 0, code: random.next(50), grace: 1, text: "", final: random.next(50) === 0 });
   else {
     frame = Buffer.alloc(8 + random.next(40));
     for (let at = 8; at < frame.length; at++) frame[at] = random.next(256);
@@ -77,11 +78,10 @@ export function fuzzSessions({ frames, seed }: { readonly frames: number; readon
     const clock = new FakeClock();
     let closed = 0;
     let broken: Break | undefined;
-    let out = 0;
     const session = new Session({
       role: "gateway",
       clock,
-      transport: { write: (chunk, written) => ((out += chunk.length), clock.soon(written)), end: () => {}, destroy: () => {} },
+      transport: { write: (_chunk, written) => clock.soon(written), end: () => {}, destroy: () => {} },
       events: {
         open: (stream) => {
           stream.attach({
@@ -121,7 +121,9 @@ export function fuzzSessions({ frames, seed }: { readonly frames: number; readon
       if (why === "internal" && broken?.detail !== undefined) throw new Error(`an internal fault: ${broken?.detail}`);
       ends.set(why, (ends.get(why) ?? 0) + 1);
     } catch (error) {
-      throw new Error(`seed ${seed}, session ${sessions}: ${String(error)}\n${Buffer.concat(input).toString("hex").slice(0, 200_000)}`, { cause: error });
+      throw new Error(`seed ${seed}, session ${sessions}: ${String(error)}\n${Buffer.concat(input).toString("hex").slice(0, 200_000)}`, {
+        cause: error,
+      });
     }
   }
   return { frames: sent, sessions, ends };

@@ -41,7 +41,10 @@ export async function startGateway(setup: GatewaySetup = {}): Promise<TestGatewa
   const own = ca.issue({ role: "gateway", cn: "gateway", dns: ["localhost"], ip: ["127.0.0.1"] });
   const log: LogLine[] = [];
   const logger = Object.fromEntries(
-    (["debug", "info", "warn", "error"] as const).map((level) => [level, (event: string, fields: LogFields = {}) => void log.push({ level, event, fields })]),
+    (["debug", "info", "warn", "error"] as const).map((level) => [
+      level,
+      (event: string, fields: LogFields = {}) => void log.push({ level, event, fields }),
+    ]),
   ) as unknown as Logger;
   const listen = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
   const config: Config = {

@@ -31,9 +31,14 @@ export function dataFrame(id: number, payload: Buffer | string, flags = 0): Buff
 
 export function cutFrames(bytes: Buffer): SeenFrame[] {
   const frames: SeenFrame[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const length = bytes.readUInt16BE(at);
-    frames.push({ type: bytes[at + 2] as number, flags: bytes[at + 3] as number, id: bytes.readUInt32BE(at + 4), payload: bytes.subarray(at + 8, at + 8 + length) });
+    frames.push({
+      type: bytes[at + 2] as number,
+      flags: bytes[at + 3] as number,
+      id: bytes.readUInt32BE(at + 4),
+      payload: bytes.subarray(at + 8, at + 8 + length),
+    });
     at += 8 + length;
   }
   return frames;

@@ -59,7 +59,8 @@ export class Wire implements Transport {
       written();
       if (this.destroyed) continue;
       if (this.chunkSize === 0) this.other?.receive(chunk);
-      else for (let at = 0; at < chunk.length; at += this.chunkSize) this.other?.receive(Buffer.from(chunk.subarray(at, at + this.chunkSize)));
+      else
+        for (let at = 0; at < chunk.length; at += this.chunkSize) this.other?.receive(Buffer.from(chunk.subarray(at, at + this.chunkSize)));
     }
     if ((this.ended || this.destroyed) && this.#queue.length === 0) this.other?.transportClosed("ended");
   }

@@ -45,7 +45,10 @@ async function serves({ port }: TestGateway, who: WireCredentials): Promise<void
 }
 
 /** One connection's life: HELLO, then frames until the gateway or we have enough. Returns how many were sent. */
-async function oneConnection(random: Random, { port, who, input }: { readonly port: number; readonly who: WireCredentials; readonly input: Buffer[] }): Promise<number> {
+async function oneConnection(
+  random: Random,
+  { port, who, input }: { readonly port: number; readonly who: WireCredentials; readonly input: Buffer[] },
+): Promise<number> {
   const client = await WireClient.dial({ port, ...who, parameters: { sessionLimit: 1 << 30, streamWindow: 1 << 20 } });
   const state: FuzzState = { next: 1, tame: random.next(3) > 0 };
   let sent = 0;
@@ -103,7 +106,9 @@ export async function fuzzTls({ frames, seed }: { readonly frames: number; reado
       try {
         sent += await oneConnection(random, { port: gateway.port, who, input });
         // Codes that nobody knows are read as `internal`, too; their text is the frames' own "why", and no fault of ours.
-        const fault = gateway.log.slice(before).find(({ fields }) => fields["reason"] === "internal" && String(fields["detail"] ?? "").length > 3);
+        const fault = gateway.log
+          .slice(before)
+          .find(({ fields }) => fields["reason"] === "internal" && String(fields["detail"] ?? "").length > 3);
         if (fault !== undefined) throw new Error(`an internal fault: ${String(fault.fields["detail"])}`);
       } catch (error) {
         throw new TlsFuzzError(`seed ${seed}, lane ${n}: ${String(error)}`, Buffer.concat(input), error);

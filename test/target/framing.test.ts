@@ -116,7 +116,7 @@ describe("messages to a stream back end", () => {
     const { framed } = ends("u32");
     const before = process.memoryUsage();
     for (let at = 0; at < 100_000; at++) framed.write(new Uint8Array(16 << 10).subarray(0, 1), false);
-    globalThis.gc?.();
+    (globalThis as { gc?: () => void }).gc?.();
     expect(framed.pending).toBe(100_000);
     const { arrayBuffers } = process.memoryUsage();
     expect(arrayBuffers - before.arrayBuffers).toBeLessThan(800 << 20); // 1.6 GB if each part pinned its buffer
