@@ -23,6 +23,7 @@ import type { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
 import { socketChannel } from "./runtime/socket-channel.ts";
 import { requireSupportedRuntime } from "./runtime/version.ts";
+import { GatheringBudget } from "./target/gathering.ts";
 import { createTarget } from "./target/kinds.ts";
 import type { Target } from "./target/target.ts";
 import { listen, type Listener, type ListenerRefusal, type SecureConnection } from "./tls/listener.ts";
@@ -90,7 +91,8 @@ export class Gateway {
     this.#limiter = new Limiter({ clock: this.#clock });
     this.#metrics = new Metrics(config.targets.keys());
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
-    for (const [name, target] of config.targets) this.#targets.set(name, createTarget(name, target));
+    const budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
+    for (const [name, target] of config.targets) this.#targets.set(name, createTarget(name, target, { budget }));
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
@@ -112,7 +114,11 @@ export class Gateway {
               alpn: [ALPN, ...(raw ? listener.alpn : [])],
               withoutAlpn: raw,
             },
-            { connection: (connection) => this.#connection(connection, listener), refused: (refusal) => this.#refused(refusal) },
+            {
+              connection: (connection) => this.#connection(connection, listener),
+              refused: (refusal) => this.#refused(refusal),
+              troubled: (error) => this.#journal.troubled(error),
+            },
           ),
         );
       }

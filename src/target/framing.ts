@@ -6,12 +6,14 @@
  */
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { createCutter, type Cutter } from "./cutter.ts";
-import { Gathering } from "./gathering.ts";
+import { Gathering, type GatheringBudget } from "./gathering.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Framing } from "./target.ts";
 
 export interface FrameOptions {
   readonly maxMessageBytes: number;
+  /** Bounds what the messages of all channels that share it have gathered, by their owners (the clients' principals). */
+  readonly gathering?: { readonly budget: GatheringBudget; readonly owner: string };
 }
 
 export interface FramedChannel extends Channel {
@@ -20,11 +22,12 @@ export interface FramedChannel extends Channel {
 }
 
 /** `channel` (bytes, not attached) as a channel of messages. */
-export function frameChannel(channel: Channel, framing: Framing, { maxMessageBytes }: FrameOptions): FramedChannel {
-  return new Framed(channel, framing, maxMessageBytes);
+export function frameChannel(channel: Channel, framing: Framing, options: FrameOptions): FramedChannel {
+  return new Framed(channel, framing, options);
 }
 
 const NEWLINE = 0x0a;
+const tooMuchGathered: Break = { reason: "excessive_load", detail: "too much of unfinished messages was held for this client" };
 const MAX_U16 = 0xffff;
 
 class Framed implements FramedChannel {
@@ -36,7 +39,7 @@ class Framed implements FramedChannel {
 
   // To the back end.
   readonly #out: Outgoing;
-  readonly #gathering = new Gathering();
+  readonly #gathering: Gathering;
   /** Bytes of the message under way. */
   #length = 0;
   #inside = false;
@@ -57,11 +60,12 @@ class Framed implements FramedChannel {
   #closed = false;
   #closedGiven = false;
 
-  constructor(channel: Channel, framing: Framing, max: number) {
+  constructor(channel: Channel, framing: Framing, { maxMessageBytes: max, gathering }: FrameOptions) {
     this.#channel = channel;
     this.#framing = framing;
     this.#max = framing === "u16" ? Math.min(max, MAX_U16) : max;
     this.#cutter = createCutter(framing, max);
+    this.#gathering = new Gathering(gathering && { ...gathering, evict: () => this.#break(tooMuchGathered) });
     this.#out = new Outgoing(channel);
   }
 
@@ -98,6 +102,7 @@ class Framed implements FramedChannel {
         break;
       default:
         this.#putPrefixed(chunk, last);
+        if (this.#broken !== undefined) return true;
     }
     if (last) this.#length = 0;
     if (this.#out.full) this.#owesDrained = true;
