@@ -42,6 +42,7 @@ export class Journal {
   #tokens = REFUSAL_BURST;
   #at: number;
   #suppressed = 0;
+  #troubledAt = -1_000;
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
     this.#logger = logger;
@@ -84,6 +85,14 @@ export class Journal {
       durationMs: Math.max(0, this.#clock.wall() - entry.openedAt),
       ...ended(facts.broken),
     });
+  }
+
+  /** A listener cannot accept just now (no descriptors left): said once a second at most. */
+  troubled(error: Error): void {
+    const now = this.#clock.now();
+    if (now - this.#troubledAt < 1_000) return;
+    this.#troubledAt = now;
+    this.#logger.error("accepting failed", { detail: error.message });
   }
 
   refusal(refusal: Refusal): void {

@@ -29,7 +29,10 @@ export class GatheringBudget {
   #bytes = 0;
 
   /** `maxMessageBytes`: the largest message, of which two always have room. */
-  constructor({ maxBytes = MAX_GATHERED_BYTES, maxMessageBytes = 0 }: { readonly maxBytes?: number; readonly maxMessageBytes?: number } = {}) {
+  constructor({
+    maxBytes = MAX_GATHERED_BYTES,
+    maxMessageBytes = 0,
+  }: { readonly maxBytes?: number; readonly maxMessageBytes?: number } = {}) {
     this.#maxBytes = Math.max(maxBytes, 2 * maxMessageBytes);
   }
 

@@ -8,7 +8,11 @@ import type { Opened, Target, TargetOptions } from "./target.ts";
 type StreamOptions = Exclude<TargetOptions, { readonly kind: "builtin" }>;
 
 /** Throws a PipegateError (config) for options that cannot be served. Targets that share a process should share a budget. */
-export function createTarget(name: string, options: TargetOptions, { budget = new GatheringBudget() }: { readonly budget?: GatheringBudget } = {}): Target {
+export function createTarget(
+  name: string,
+  options: TargetOptions,
+  { budget = new GatheringBudget() }: { readonly budget?: GatheringBudget } = {},
+): Target {
   if (options.kind === "builtin") {
     return { name, open: (request) => Promise.resolve<Opened>({ channel: echoChannel(request), backEnd: "echo" }) };
   }

@@ -73,7 +73,9 @@ describe("pipegate demo", () => {
     tell(second, "SIGINT");
     const { status, err } = await end;
     expect(status).toBe(0);
-    expect(err).toMatch(new RegExp(`port ${port} is taken, so the gateway listens on ${port + 1}`, "u"));
+    // The next one that is free: others on this machine take ports, too.
+    const [, next] = new RegExp(`port ${port} is taken, so the gateway listens on (\\d+)`, "u").exec(err) ?? [];
+    expect(Number(next)).toBeGreaterThan(port);
     writeFileSync(join(place.folder, "certs/pipegate.env"), profile);
   });
   test("ends with 0 when told, and takes its socket away", async () => {

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect as connectNet, createServer, type AddressInfo, type Server } from "node:net";
+import { connect as connectNet, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -47,8 +47,19 @@ async function backEnd(behaviour: Behaviour, options?: BackEndOptions): Promise<
 const tcp = (...backEnds: readonly { readonly host: string; readonly port: number }[]) =>
   ({ kind: "tcp", addresses: backEnds.map(({ host, port }) => ({ host, port })), framing: "u32", dialTimeoutMs: 3_000 }) as const;
 
-/** A port of which nobody listens, for as long as the test runs: its owner is bound and connected elsewhere. */
+/** A port where nobody listens and nobody will: a connection goes out from it. */
 async function refusedPort(): Promise<number> {
+  const { host, port } = await backEnd(silent);
+  const socket = connectNet({ host, port });
+  await new Promise<void>((resolve) => void socket.once("connect", () => resolve()));
+  held.push(socket);
+  secrets.push(String(socket.localPort));
+  return socket.localPort as number;
+}
+const held: Socket[] = [];
+
+/** A port that is free now. */
+async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
@@ -144,7 +155,7 @@ beforeAll(async () => {
     tlsForeign: tls(await backEnd(echo, server(foreignCa.issue({ role: "gateway", ...names })))),
     tlsToPlain: tls(plainEcho),
     tlsProven: tls(demanding, { certificate: ours.certificate, key: ours.key }),
-    tlsUnproven: tls(await demandingServer(good, await refusedPort())),
+    tlsUnproven: tls(await demandingServer(good, await freePort())),
   };
   setup = await startGateway({ ca, targets });
   const { certificate, key } = ca.client("alice");
@@ -154,6 +165,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await client.close();
   await setup.close();
+  for (const socket of held) socket.destroy();
   for (const one of started) await one.close();
   for (const child of children) child.kill("SIGKILL");
   rmSync(folder, { recursive: true, force: true });
@@ -238,7 +250,7 @@ describe("a back end that cannot be had", () => {
   });
 
   test("a flapping one is refused while it is away, and served as soon as it is back", async () => {
-    const port = await refusedPort();
+    const port = await freePort();
     const flapping = await startGateway({ ca, targets: { flapping: tcp({ host: "127.0.0.1", port }) } });
     const { certificate, key } = ca.client("bob");
     const bob = await connect({ gateway: `127.0.0.1:${flapping.port}`, certificate, key, ca: ca.certificate });

@@ -26,7 +26,7 @@ test("a gateway survives random and mutated frames over TLS: it serves on, nothi
   );
   expect(result.frames).toBeGreaterThanOrEqual(frames);
   expect([...ends.values()].reduce((sum, count) => sum + count, 0)).toBe(connections);
-  expect(ends.size).toBeGreaterThan(3);
+  expect([...ends.keys()]).toEqual(expect.arrayContaining(["protocol_error", "flow_control", "frame_size"]));
   expect(grown).toBeLessThan(96 << 20); // a heap that is not collected yet, not a leak: a kept frame each would be far more
 }, 120_000);
 
