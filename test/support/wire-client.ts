@@ -49,8 +49,12 @@ export class WireClient {
   closed = false;
   readonly #gate: Gate | undefined;
   #held: Buffer = Buffer.alloc(0);
+  #settled = 0;
   #waiting: Waiting[] = [];
-  #limit = parameterDefaults.sessionLimit;
+  /** What the gateway lets the session send, the highest id that it lets us open, and what it lets each stream send. */
+  sessionLimit = parameterDefaults.sessionLimit;
+  maxId = 127;
+  readonly streamLimits = new Map<number, number>();
 
   private constructor(below: Socket, options: WireOptions) {
     this.below = below;
@@ -109,6 +113,18 @@ export class WireClient {
     this.send(wire.encodeOpen(id, { window: 256 << 10, messages: false, weight: 16, target: "echo", ...fields }));
   }
 
+  /** Opens streams 1, 3, ... as fast as the gateway lets us; gives their ids once each was accepted or refused. */
+  async openMany(count: number, fields: Partial<wire.OpenFields> = {}): Promise<number[]> {
+    const ids = Array.from({ length: count }, (_, n) => 2 * n + 1);
+    for (const id of ids) {
+      await this.until(() => this.maxId >= id);
+      if (this.closed) break;
+      this.open(id, fields);
+    }
+    await this.until(() => this.#settled >= count);
+    return ids;
+  }
+
   /** Waits for a frame (on a stream), or for the connection's end. */
   async seen(type: number, id?: number): Promise<SeenFrame | undefined> {
     const find = (): SeenFrame | undefined => this.frames.find((frame) => frame.type === type && (id === undefined || frame.id === id));
@@ -145,7 +161,13 @@ export class WireClient {
 
   /** Cuts it with a RST. */
   reset(): void {
-    this.below.resetAndDestroy();
+    if (this.#gate !== undefined) {
+      this.below.resetAndDestroy();
+      return void this.socket.destroy();
+    }
+    // Resetting the lower socket first crashes Node (src/runtime/socket-channel.ts): it is told how to close when TLS closes it.
+    (this.below as { resetAndClosing?: boolean }).resetAndClosing = true;
+    this.socket.once("close", () => void this.below.destroy());
     this.socket.destroy();
   }
   destroy(): void {
@@ -167,7 +189,7 @@ export class WireClient {
       if (type !== Type.DATA || this.keepData) {
         const frame = { type, flags: bytes[3] as number, id, payload: Buffer.from(bytes.subarray(8, 8 + length)) };
         (type === Type.DATA ? this.data : this.frames).push(frame);
-        if (type === Type.CREDIT && id === 0) this.#limit = Number(frame.payload.readBigUInt64BE(0));
+        this.#learn(frame);
       }
       bytes = bytes.subarray(8 + length);
     }
@@ -175,20 +197,14 @@ export class WireClient {
     this.#look();
   }
 
-  /** What the gateway lets the whole session send. */
-  get sessionLimit(): number {
-    return this.#limit;
-  }
-
-  /** What the gateway lets a stream send. */
-  streamLimit(id: number): number {
-    let limit = 0;
-    for (const { type, id: on, payload } of this.frames) {
-      if (on !== id) continue;
-      if (type === Type.ACCEPT) limit = Math.max(limit, payload.readUInt32BE(0));
-      if (type === Type.CREDIT) limit = Math.max(limit, Number(payload.readBigUInt64BE(0)));
-    }
-    return limit;
+  #learn({ type, id, payload }: SeenFrame): void {
+    if (type === Type.ACCEPT || type === Type.RESET) this.#settled++;
+    if (type === Type.ACCEPT) this.streamLimits.set(id, payload.readUInt32BE(0));
+    if (type !== Type.CREDIT) return;
+    const limit = Number(payload.readBigUInt64BE(0));
+    if (id !== 0) return void this.streamLimits.set(id, limit);
+    this.sessionLimit = limit;
+    this.maxId = payload.readUInt32BE(8);
   }
 
   #look(): void {
