@@ -15,7 +15,7 @@ export interface RuntimeFacts {
   readonly endsTickets: boolean;
   /** The handshake is OpenSSL's, with its checks of chain and path. Where not, the chain must be proven by judge.ts alone. */
   readonly provesChains: boolean;
-  /** Every certificate that a client presents can be seen, whenever asked; Node 22 shows them once, later releases of 24 the leaf alone. */
+  /** Every certificate that a client presents can be seen, whenever asked; Node 24.17 shows them once, later releases of 24 the leaf alone. */
   readonly showsChains: boolean;
   /** A handshake that fails for the client's certificate says why. Where not, one code stands for strangers, expired ones and wrong usages. */
   readonly tellsCertificateFaults: boolean;

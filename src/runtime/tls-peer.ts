@@ -16,7 +16,7 @@ export interface Presented {
   chain(): Buffer[];
 }
 
-/** Ask once for each socket: Node 22 and 24 take the chain out of the TLS stack when they show it for the first time. */
+/** Ask once for each socket: Node 24 takes the chain out of the TLS stack when it shows it for the first time. */
 export function presentedBy(socket: TLSSocket): Presented {
   if (facts.name !== "node") return { fingerprint: undefined, chain: () => walk(socket.getPeerCertificate(true)) };
   // Node makes every text of the legacy object; its X509Certificate is made ten times as fast, but shows one issuer and no more.

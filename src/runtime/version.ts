@@ -7,9 +7,11 @@ import { facts } from "./facts.ts";
 
 type Version = readonly [major: number, minor: number, patch: number];
 
-/** By major; those between them get no security fixes any more, newer ones will do. */
+/**
+ * By major; those between them get no security fixes any more, newer ones will do. 22 is not among them: there a back end's reset that meets a
+ * write under way is now and then read as a clean end (seen in 1 to 3 of 240 pipes on 22.23.0, in none on 24.17.0, 24.21.0 and 26.10.0).
+ */
 const nodeFloors: readonly Version[] = [
-  [22, 23, 0],
   [24, 17, 0],
   [26, 3, 1],
 ];
@@ -38,7 +40,7 @@ export function versionFault({ name, version: text }: { readonly name: "node" | 
   }
   if (!below(version, nodeFloors.at(-1) as Version)) return undefined;
   const floor = nodeFloors.find(([major]) => major === version[0]);
-  if (floor === undefined) return `Node ${text} gets no security fixes; use ${nodeFloors.map((one) => one.join(".")).join(", ")} or later`;
+  if (floor === undefined) return `Node ${text} is not supported; use ${nodeFloors.map((one) => one.join(".")).join(", ")} or later`;
   return below(version, floor) ? `Node ${text} lacks security fixes; use ${floor.join(".")} or later` : undefined;
 }
 
