@@ -115,7 +115,8 @@ class Door implements Listener {
         accepted: (socket) => this.#accept(socket),
         secured: (secured) => this.#secured(secured),
         failed: (below, error) => this.#failed(below, error),
-        troubled: (error) => this.#events.troubled?.(error),
+        // Before it is bound, the failure is bind's to tell.
+        troubled: (error) => void (this.#watch !== undefined && this.#events.troubled?.(error)),
       },
     );
   }
