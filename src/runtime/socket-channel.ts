@@ -277,7 +277,9 @@ class SocketChannel implements Channel {
   #cut(): void {
     const socket = this.#socket;
     const below = this.#options.below ?? parentOf(socket);
-    resetOnClose(below ?? socket);
+    // While our FIN is under way Node cannot reset: it fails, and the socket's `close` never comes. All was sent by then; closing has to do.
+    const finishing = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
+    if (!finishing) resetOnClose(below ?? socket);
     if (below !== undefined) socket.once("close", () => void below.destroy());
     socket.destroy();
   }

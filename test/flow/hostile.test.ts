@@ -371,6 +371,15 @@ describe("a gateway in this process", () => {
     }
   });
 
+  test.each(["echo", "tcp", "endless"])("a FIN and a RESET in one breath, to %s, leave no pipe behind", async (target) => {
+    const client = await dial();
+    const ids = await client.openMany(40, { target });
+    for (const id of ids) client.send(dataFrame(id, "x", Flag.FIN), wire.encodeReset(id, { code: 19 }));
+    await expect.poll(() => setup.gateway.status().pipes, { timeout: 3_000 }).toEqual([]);
+    client.destroy();
+    await expect.poll(() => setup.gateway.status().connections, { timeout: 3_000 }).toBe(0);
+  });
+
   test("survives TCP connections that are reset before, in and after the TLS handshake, on framed and raw listeners", async () => {
     const hello = await clientHello();
     for (const port of [setup.port, ...setup.rawPorts]) {

@@ -165,8 +165,8 @@ export class WireClient {
       this.below.resetAndDestroy();
       return void this.socket.destroy();
     }
-    // Resetting the lower socket first crashes Node (src/runtime/socket-channel.ts): it is told how to close when TLS closes it.
-    (this.below as { resetAndClosing?: boolean }).resetAndClosing = true;
+    // Not the lower socket first, and not while a FIN is under way: see src/runtime/socket-channel.ts.
+    if (!this.socket.writableEnded) (this.below as { resetAndClosing?: boolean }).resetAndClosing = true;
     this.socket.once("close", () => void this.below.destroy());
     this.socket.destroy();
   }
