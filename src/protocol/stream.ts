@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
-import { Flag, FRAME_COST, MAX_STREAM_ID } from "./frame.ts";
+import { Flag, FRAME_COST } from "./frame.ts";
 import type { Tlv } from "./tlv.ts";
 import type { ReceiveWindow } from "./window.ts";
 import type { Writer } from "./writer.ts";
@@ -350,9 +350,4 @@ export class Stream implements Channel {
     this.onBroken?.(broken);
     this.#owner.later(() => this.#events?.closed(broken));
   }
-}
-
-/** The id after `id` on the same side, or 0 when there is none. */
-export function nextId(id: number): number {
-  return id + 2 > MAX_STREAM_ID ? 0 : id + 2;
 }

@@ -1,0 +1,149 @@
+/**
+ * What leaves a session: control frames first, then the streams that have something to send in turn, by weight, within the credit
+ * that the peer gave. What one turn of the event loop brings leaves in one write.
+ * Promises: no stream starves another; payload never passes the session's credit. Leaves to others: frames' meaning, streams' own credit.
+ */
+import type { Buffer } from "node:buffer";
+import type { Clock } from "../base/clock.ts";
+import { FRAME_COST } from "./frame.ts";
+import type { Stream } from "./stream.ts";
+import { Writer, type Transport } from "./writer.ts";
+
+/** Cost that a stream may put on the wire in one turn, at weight 16. */
+const QUANTUM = 16 << 10;
+/** Filled or queued bytes that are flushed at once. */
+const FLUSH_AT = 16 << 10;
+
+export interface SenderOptions {
+  readonly transport: Transport;
+  readonly clock: Clock;
+  /** The peer does not read its control frames. */
+  overflowed(): void;
+}
+
+export class Sender {
+  readonly #writer: Writer;
+  readonly #clock: Clock;
+  readonly #overflowed: () => void;
+  #limit = 0;
+  #used = 0;
+  #head: Stream | undefined;
+  #tail: Stream | undefined;
+  #stopped = false;
+  #holding = false;
+  #pumping = false;
+  #scheduled = false;
+  /** The first stream in line was stopped in its turn by a full socket. */
+  #midTurn = false;
+  readonly #soonPump = (): void => {
+    this.#scheduled = false;
+    this.pump();
+  };
+
+  constructor({ transport, clock, overflowed }: SenderOptions) {
+    this.#writer = new Writer(transport, () => this.pump());
+    this.#clock = clock;
+    this.#overflowed = overflowed;
+  }
+
+  /** Bytes that the transport has not taken yet. */
+  get waiting(): number {
+    return this.#writer.waiting;
+  }
+  /** Bytes that it has taken so far. */
+  get written(): number {
+    return this.#writer.written;
+  }
+  /** Cost that the session may still send. */
+  get left(): number {
+    return this.#limit - this.#used;
+  }
+  /** Where a frame may go straight into the slab: nothing else waits. */
+  get direct(): Writer | undefined {
+    return this.#head === undefined && !this.#writer.blocked ? this.#writer : undefined;
+  }
+
+  /** Raises what the peer lets the session send. */
+  credit(limit: number): void {
+    this.#limit = Math.max(this.#limit, limit);
+  }
+
+  sent(cost: number): void {
+    this.#used += cost;
+  }
+
+  /** Sends a control frame with this turn's other frames. */
+  control(frame: Buffer): void {
+    this.#writer.control(frame);
+    this.touched();
+  }
+
+  /** Until `pump` nothing is flushed: the answers to a chunk leave together. */
+  hold(): void {
+    this.#holding = true;
+  }
+
+  /** Puts a stream in line. */
+  enqueue(stream: Stream): void {
+    if (!stream.queued) {
+      stream.queued = true;
+      stream.next = undefined;
+      if (this.#tail === undefined) this.#head = stream;
+      else this.#tail.next = stream;
+      this.#tail = stream;
+    }
+    this.touched();
+    if (stream.waiting >= FLUSH_AT && !this.#holding) this.pump();
+  }
+
+  /** Something was filled or queued: it leaves at the end of this turn, or at once when it is much. */
+  touched(): void {
+    if (this.#holding || this.#pumping) return;
+    if (this.#writer.filled >= FLUSH_AT) return this.#writer.flush();
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#clock.soon(this.#soonPump);
+  }
+
+  /** Sends what may go: each stream in line in turn, as much as its weight gives it. */
+  pump(): void {
+    this.#holding = false;
+    if (this.#pumping || this.#stopped) return;
+    this.#pumping = true;
+    const writer = this.#writer;
+    while (this.#head !== undefined && !writer.blocked && this.left >= FRAME_COST) {
+      const stream: Stream = this.#head;
+      if (!this.#midTurn) stream.deficit += (QUANTUM * stream.weight) >>> 4;
+      this.#midTurn = false;
+      let cost = 1;
+      while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendOne(writer)) > 0) stream.deficit -= cost;
+      if (stream.deficit > 0 && writer.blocked && stream.sendable) {
+        this.#midTurn = true; // its turn goes on when the socket has room
+        stream.afterSend();
+        break;
+      }
+      this.#head = stream.next;
+      if (this.#head === undefined) this.#tail = undefined;
+      stream.next = undefined;
+      stream.queued = false;
+      if (cost === 0 || !stream.sendable) stream.deficit = 0;
+      if (stream.sendable) this.enqueue(stream);
+      stream.afterSend();
+      if (cost === 0 && this.left <= FRAME_COST) break; // the session's credit is used up
+    }
+    this.#pumping = false;
+    writer.flush();
+    if (writer.overflow) this.#overflowed();
+  }
+
+  /** Hands over what is filled and this last frame, whatever waits, so that the reason is not lost to a full socket. */
+  farewell(frame: Buffer): void {
+    this.#writer.farewell(frame);
+  }
+
+  /** Nothing more is sent; what waits is dropped. */
+  stop(): void {
+    this.#stopped = true;
+    this.#writer.stop();
+  }
+}
