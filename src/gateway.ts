@@ -162,19 +162,20 @@ export class Gateway {
         fingerprint: identity.fingerprint,
         connection: connection.alpn === ALPN ? connection : undefined,
       },
-      identity,
+      { identity, retryAfter: broken.retryAfter },
     );
     if (connection.alpn !== ALPN) connection.socket.destroy();
   }
 
   /** The door turned somebody away. Who speaks pipegate/1 is told why. */
-  #refused(refusal: ListenerRefusal, identity?: Identity): void {
+  #refused(refusal: ListenerRefusal, known: { readonly identity?: Identity; readonly retryAfter?: number | undefined } = {}): void {
+    const { identity, retryAfter } = known;
     this.#journal.refusal({ ...refusal, identity, source: refusal.source.text, connection: refusal.connection?.id });
     if (refusal.connection === undefined) return;
     sessionOver(refusal.connection.socket, {
       role: "gateway",
       clock: this.#clock,
-      refusal: { reason: refusal.reason },
+      refusal: { reason: refusal.reason, ...(retryAfter === undefined ? {} : { retryAfter }) },
       helloTimeoutMs: REFUSAL_LINGER_MS,
       events: { closed: () => {} },
     });

@@ -5,11 +5,11 @@
  */
 import type { Buffer } from "node:buffer";
 import type { Break } from "../base/channel.ts";
-import { toReason } from "./code.ts";
+import { NO_ERROR, toReason } from "./code.ts";
 import { ProtocolFault } from "./fault.ts";
 import * as wire from "./frame.ts";
 import { Flag, Resumed, Type, type OpenFields } from "./frame.ts";
-import { decodeParameters, parameterDefaults, type Parameters } from "./parameters.ts";
+import { decodeParameters, parameterDefaults, readRetryAfter, type Parameters } from "./parameters.ts";
 import { decodeText } from "./text.ts";
 import { decodeTlvs, type Tlv } from "./tlv.ts";
 
@@ -89,8 +89,9 @@ export function readWelcome(
   if (payload[4] !== wire.VERSION || resumed > Resumed.REFUSED) throw new ProtocolFault("protocol_error", "WELCOME is malformed");
   if (resumed === Resumed.RESUMED) throw new ProtocolFault("protocol_error", "WELCOME resumes what was not asked for");
   // The GOAWAY that follows a refusal carries the detail; without it the code has to do.
-  if (resumed === Resumed.REFUSED) return { refused: { reason: toReason(payload.readUInt16BE(6)) } };
-  return { peer: decodeParameters(decodeTlvs(payload, 8, payload.length)) };
+  const parameters = decodeTlvs(payload, 8, payload.length);
+  if (resumed !== Resumed.REFUSED) return { peer: decodeParameters(parameters) };
+  return { refused: readBreak({ code: payload.readUInt16BE(6), retryAfter: readRetryAfter(parameters) }) };
 }
 
 function requireMagic(payload: Buffer): void {
@@ -123,9 +124,11 @@ function readMetadata(payload: Buffer, start: number): readonly Tlv[] {
 }
 
 export function readReset(payload: Buffer): Break {
-  const retryAfter = payload.readUInt32BE(4);
-  const broken = readBreak(payload.readUInt32BE(0), decodeText(payload, 8, payload.length));
-  return retryAfter > 0 ? { ...broken, retryAfter } : broken;
+  return readBreak({
+    code: payload.readUInt32BE(0),
+    retryAfter: payload.readUInt32BE(4),
+    detail: decodeText(payload, 8, payload.length),
+  });
 }
 
 /** `maxStreamId` only of the session's credit, on stream 0. */
@@ -150,14 +153,14 @@ export function readGoaway(flags: number, payload: Buffer): Goaway {
   const code = payload.readUInt32BE(4);
   const detail = decodeText(payload, 12, payload.length);
   return {
-    broken: code === 0 ? undefined : readBreak(code, detail),
+    broken: code === NO_ERROR ? undefined : readBreak({ code, detail }),
     detail,
     graceMs: payload.readUInt32BE(8),
     final: (flags & Flag.FINAL) !== 0,
   };
 }
 
-function readBreak(code: number, detail: string): Break {
-  const reason = toReason(code);
-  return detail === "" ? { reason } : { reason, detail };
+function readBreak(told: { readonly code: number; readonly retryAfter?: number; readonly detail?: string }): Break {
+  const { code, retryAfter = 0, detail = "" } = told;
+  return { reason: toReason(code), ...(detail === "" ? {} : { detail }), ...(retryAfter > 0 ? { retryAfter } : {}) };
 }

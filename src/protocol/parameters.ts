@@ -49,6 +49,7 @@ const Key = {
   HEARTBEAT: 7,
   ROLE: 8,
   MAX_MESSAGE: 9,
+  RETRY_AFTER: 10,
 } as const;
 
 function u32(key: number, value: number): Tlv {
@@ -77,6 +78,17 @@ export function encodeParameters(own: Parameters): Tlv[] {
   if (own.role !== parameterDefaults.role) entries.push({ key: Key.ROLE, value: Buffer.from([1]) });
   add(Key.MAX_MESSAGE, "maxMessage");
   return entries;
+}
+
+/** Of a WELCOME that refuses: when another try can succeed, milliseconds. */
+export function encodeRetryAfter(ms: number): Tlv {
+  return u32(Key.RETRY_AFTER, Math.min(0xffffffff, Math.ceil(ms)));
+}
+
+/** 0: nothing is said of it. */
+export function readRetryAfter(entries: readonly Tlv[]): number {
+  const entry = entries.find(({ key }) => key === Key.RETRY_AFTER);
+  return entry === undefined ? 0 : readU32(entry, { min: 0, max: 0xffffffff });
 }
 
 function readU32({ key, value }: Tlv, range: { readonly min: number; readonly max: number }): number {

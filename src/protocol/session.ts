@@ -16,7 +16,7 @@ import * as wire from "./frame.ts";
 import { Flag, FRAME_COST, Resumed, Type } from "./frame.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { StreamIds } from "./ids.ts";
-import { encodeParameters, parameterDefaults, type Parameters } from "./parameters.ts";
+import { encodeParameters, encodeRetryAfter, parameterDefaults, type Parameters } from "./parameters.ts";
 import { Receiver } from "./receiver.ts";
 import { Sender } from "./sender.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
@@ -204,14 +204,22 @@ export class Session {
   close(broken?: Break): void {
     if (this.#state === "closed" || this.#state === "closing") return this.#closeAgain(broken);
     const refused = this.#state === "hello" && this.role === "gateway" && broken !== undefined;
-    if (refused) this.#sender.control(wire.encodeWelcome({ resumed: Resumed.REFUSED, refusal: toCode(broken.reason) }, []));
+    if (refused) {
+      const later = broken.retryAfter === undefined ? [] : [encodeRetryAfter(broken.retryAfter)];
+      this.#sender.control(wire.encodeWelcome({ resumed: Resumed.REFUSED, refusal: toCode(broken.reason) }, later));
+    }
     if (refused || this.#state === "active") {
       const text = broken?.reason === "internal" ? "" : (broken?.detail ?? ""); // an internal fault's detail is for our log only
       this.#sender.farewell(this.#goaway(broken?.reason, { graceMs: 0, text, final: true }));
     }
+    this.#endOurs(broken, { unbroken: "the session was closed" });
+  }
+
+  /** Sends nothing more and waits for the peer to close. Streams break; after an orderly GOAWAY of the peer's only those that miss something. */
+  #endOurs(broken: Break | undefined, how: { readonly unbroken: string; readonly butWhole?: boolean }): void {
     this.#state = "closing";
     this.#broken = broken;
-    this.#breakStreams(broken ?? { reason: "session_lost", detail: "the session was closed" });
+    this.#breakStreams(broken ?? { reason: "session_lost", detail: how.unbroken }, how);
     this.#sender.stop();
     this.#stopTimers();
     this.#transport.end();
@@ -445,16 +453,11 @@ export class Session {
     const { broken, detail, graceMs, final } = readGoaway(flags, payload);
     this.#budget.charge(2);
     if (final) {
-      this.#state = "closing";
-      this.#broken = broken;
-      // Streams of which all has come and gone only have to be read to their end.
-      this.#breakStreams(broken ?? { reason: "session_lost", detail: "the other end closed the session" }, {
+      const refused = this.#broken; // by WELCOME, which alone says when to come again
+      return this.#endOurs(broken !== undefined && broken.reason === refused?.reason ? { ...refused, ...broken } : broken, {
+        unbroken: "the other end closed the session",
         butWhole: broken === undefined,
       });
-      this.#stopTimers();
-      this.#sender.stop();
-      this.#transport.end();
-      return this.#linger(broken);
     }
     if (this.#draining !== undefined) return;
     this.#draining = { reason: "draining", ...(detail === "" ? {} : { detail }) };

@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
+import type { PipegateError } from "../../src/base/error.ts";
 import { connect } from "../../src/client.ts";
 import type { Client } from "../../src/client/types.ts";
 import { startBackEnd } from "../support/back-ends.ts";
@@ -182,6 +183,16 @@ describe("a client over its limits", () => {
         { timeout: 2_000 },
       )
       .toBe(true);
+  });
+
+  test("is refused rate_limited over its connection rate, and told when to come again", async () => {
+    const setup = await startGateway({ ca, rules: [{ clients: ["*"], limits: { connects: { perSecond: 1, burst: 1 } } }] });
+    open.push(setup);
+    await client(setup.port, ca.client("alice"));
+    const refused = await client(setup.port, ca.client("alice")).catch((error: PipegateError) => error);
+    expect(refused).toMatchObject({ code: "rate_limited" });
+    expect((refused as PipegateError).retryAfter).toBeGreaterThan(0);
+    expect((refused as PipegateError).retryAfter).toBeLessThanOrEqual(1_000);
   });
 
   test("is refused too_many_connections over its cap, by name, also with a renewed certificate", async () => {

@@ -130,6 +130,14 @@ describe("a client's session", () => {
     expect(stream.closed?.broken?.reason).toBe("cert_expired");
   });
 
+  test("hears when it may come again, from a gateway that has enough of it", () => {
+    const pair = sessionPair({ gateway: { refusal: { reason: "rate_limited", retryAfter: 1_500 } } });
+    const stream = new Collected(pair.client.open("echo", { messages: false }));
+    pair.clock.advance(2_000);
+    expect(stream.closed?.broken).toMatchObject({ reason: "rate_limited", retryAfter: 1_500 });
+    expect(pair.closed.client?.broken).toMatchObject({ reason: "rate_limited", retryAfter: 1_500 });
+  });
+
   test("refuses a first frame that is not WELCOME", () => {
     const peer = new RawPeer({ role: "client", silent: true });
     peer.send(rawFrame(Type.PING, 0, 0, Buffer.alloc(8)));
