@@ -3,6 +3,7 @@
  * Promises: no byte of a peer reaches a back end before identity, policy and limits passed on this connection; every refusal is
  * answered, logged and counted once; no fault of a peer or a back end ends the process. Leaves to others: how each stage decides.
  */
+import { addressText, type SocketAddress } from "./base/address.ts";
 import type { Break, Channel } from "./base/channel.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
@@ -27,7 +28,7 @@ import { GatheringBudget } from "./target/gathering.ts";
 import { createTarget } from "./target/kinds.ts";
 import type { Target } from "./target/target.ts";
 import { listen, type Listener, type ListenerRefusal, type SecureConnection } from "./tls/listener.ts";
-import { listenerDefaults, type ListenAddress } from "./tls/listener-options.ts";
+import { listenerDefaults } from "./tls/listener-options.ts";
 import { sessionOver } from "./tls/session-socket.ts";
 
 export interface GatewayOptions {
@@ -96,7 +97,7 @@ export class Gateway {
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
-  async listen(): Promise<readonly ListenAddress[]> {
+  async listen(): Promise<readonly SocketAddress[]> {
     requireSupportedRuntime();
     if (this.#listeners.length > 0 || this.#state !== "ready") throw new PipegateError("usage", "this gateway has been started before");
     const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
@@ -495,10 +496,4 @@ export interface CreateGatewayOptions extends GatewayOptions {
 export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
   const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
   return new Gateway(await configFrom(config, { folder: options.folder ?? "." }), options);
-}
-
-/** `127.0.0.1:8443`, `[::1]:8443`, `unix:/run/x.sock`. */
-export function addressText(address: ListenAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }

@@ -7,9 +7,9 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
+import { fitsSocket } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import { devCertificates } from "../ca/dev.ts";
-import { MAX_SOCKET_PATH } from "../config/address.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load.ts";
 import { listenLocally } from "../runtime/local-listener.ts";
@@ -83,11 +83,11 @@ async function demoConfig({ port, upperPort }: { readonly port: number; readonly
   const config = await loadConfig(configFile);
   const targets = new Map(config.targets);
   const upper = targets.get("upper");
-  if (upper?.kind === "tcp") targets.set("upper", { ...upper, addresses: [{ host: "127.0.0.1", port: upperPort }] });
+  if (upper?.kind === "tcp") targets.set("upper", { ...upper, addresses: [{ kind: "tcp", host: "127.0.0.1", port: upperPort }] });
   const [first, ...others] = config.listeners;
   if (!first) throw new PipegateError("config", `${configFile} has no listener`, { next: "remove it, and start the demo again" });
   const socket = resolve(folder, `admin-${port}.sock`); // one for each port: two demos may run in one folder
-  const admin = Buffer.byteLength(socket) <= MAX_SOCKET_PATH ? { listen: `unix:${socket}` } : undefined;
+  const admin = fitsSocket(socket) ? { listen: `unix:${socket}` } : undefined;
   return {
     ...config,
     targets,

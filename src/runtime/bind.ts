@@ -2,18 +2,11 @@
  * Binds a server to a TCP port or a unix socket. Promises: a unix socket has its mode from birth; a stale one (nobody answers) is replaced,
  * a live one or any other file never; what cannot be had is a PipegateError (config) with the mend. Leaves to others: what is served.
  */
-import { Buffer } from "node:buffer";
 import { existsSync, lstatSync, rmSync, type Stats } from "node:fs";
 import { createConnection, type Server } from "node:net";
 import { dirname } from "node:path";
+import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
-
-/** Bytes that fit into a socket's address; macOS has room for less than Linux. */
-const MAX_PATH = process.platform === "darwin" ? 103 : 107;
-
-export type BindAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
 
 export interface BindOptions {
   /** Of a unix socket. Default: 0o660. */
@@ -21,7 +14,7 @@ export interface BindOptions {
 }
 
 /** Resolves with the address as bound: the port that was given for 0. */
-export async function bindServer(server: Server, address: BindAddress, { mode = 0o660 }: BindOptions = {}): Promise<BindAddress> {
+export async function bindServer(server: Server, address: SocketAddress, { mode = 0o660 }: BindOptions = {}): Promise<SocketAddress> {
   if (address.kind === "unix") await makeRoom(address.path);
   await new Promise<void>((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException): void => reject(bindError(address, error));
@@ -45,8 +38,8 @@ export async function bindServer(server: Server, address: BindAddress, { mode = 
   return address.kind === "tcp" && bound !== null && typeof bound === "object" ? { ...address, port: bound.port } : address;
 }
 
-function bindError(address: BindAddress, error: NodeJS.ErrnoException): PipegateError {
-  const where = address.kind === "tcp" ? `${address.host}:${address.port}` : address.path;
+function bindError(address: SocketAddress, error: NodeJS.ErrnoException): PipegateError {
+  const where = address.kind === "tcp" ? addressText(address) : address.path;
   switch (error.code) {
     case "EADDRINUSE":
       return new PipegateError("config", `${where} is already in use`, { next: "stop what listens there, or choose another" });
@@ -64,7 +57,7 @@ function bindError(address: BindAddress, error: NodeJS.ErrnoException): Pipegate
     case "EADDRNOTAVAIL":
       if (address.kind === "unix")
         return new PipegateError("config", `${where} is too long for a unix socket`, {
-          next: `choose a path of at most ${MAX_PATH} bytes`,
+          next: `choose a path of at most ${MAX_SOCKET_PATH} bytes`,
         });
       return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on one of its own, or on 127.0.0.1" });
     case "ENOENT":
@@ -80,7 +73,7 @@ function bindError(address: BindAddress, error: NodeJS.ErrnoException): Pipegate
 /** Refuses a path that cannot be had, and removes what a dead server left there. */
 async function makeRoom(path: string): Promise<void> {
   // A runtime may cut it, and bind another path.
-  if (Buffer.byteLength(path) > MAX_PATH) throw bindError({ kind: "unix", path }, coded("EINVAL"));
+  if (!fitsSocket(path)) throw bindError({ kind: "unix", path }, coded("EINVAL"));
   if (!existsSync(dirname(path))) throw bindError({ kind: "unix", path }, coded("ENOENT")); // Node would say EACCES
   let found: Stats;
   try {

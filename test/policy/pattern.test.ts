@@ -298,6 +298,8 @@ describe("a target pattern", () => {
   });
 
   test("and a name agree on the alphabet", () => {
+    for (const name of ["", "-x", ".x", "_x", "a".repeat(256)]) expect(isTargetName(name)).toBe(false);
+    for (const name of ["x", "0", "a-._", "a".repeat(255)]) expect(isTargetName(name)).toBe(true);
     fc.assert(
       fc.property(fc.string({ minLength: 1, maxLength: 5 }), (name) => {
         expect(matchesTarget(parseTargetPattern("*"), name)).toBe(isTargetName(name));

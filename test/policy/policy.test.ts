@@ -61,9 +61,9 @@ describe("a policy", () => {
 
   test("gives no odd target name to a wildcard", () => {
     const policy = createPolicy([rule(["*"], ["*"])]);
-    const odd = ["", "a b", "a\u0000", "../x", "ä", "a\n", "x".repeat(256)];
+    const odd = ["", "a b", "a\u0000", "../x", "ä", "a\n", "x".repeat(256), "__proto__"];
     expect(odd.filter((name) => decide(policy, bob, name).allowed)).toEqual([]);
-    expect(decide(policy, bob, "__proto__").allowed).toBe(true);
+    expect(decide(policy, bob, "constructor").allowed).toBe(true);
   });
 
   test("explains every rule: what decided, what stands in its shadow, what was lacking", () => {

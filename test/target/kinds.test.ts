@@ -56,7 +56,7 @@ async function start(
   const backEnd = await startBackEnd(behaviour, options);
   open.push(backEnd);
   const stream = { framing, dialTimeoutMs: targetDefaults.dialTimeoutMs };
-  const addresses = [{ host: "127.0.0.1", port: backEnd.port }];
+  const addresses = [{ kind: "tcp" as const, host: "127.0.0.1", port: backEnd.port }];
   if (kind === "unix") return { kind, path: backEnd.path, ...stream };
   return kind === "tcp" ? { kind, addresses, ...stream } : { kind, addresses, ca: [ca.certificate], ...stream };
 }
