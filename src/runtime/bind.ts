@@ -89,9 +89,9 @@ async function makeRoom(path: string): Promise<void> {
   }
 }
 
-/** Removes a unix socket that nobody answers on; false: somebody does, or may. Rejects with the system's error where it cannot be removed. */
+/** Removes a unix socket that nobody answers on; false: somebody does, or may, or it is none. Rejects with the system's error. */
 export async function removeStaleSocket(path: string): Promise<boolean> {
-  if (await mayAnswer(path)) return false;
+  if (!lstatSync(path).isSocket() || (await mayAnswer(path))) return false; // to dial a file is refused, too
   rmSync(path, { force: true });
   return true;
 }
