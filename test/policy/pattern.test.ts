@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import { isTargetName, matchesClient, matchesTarget, parseClientPattern, parseTargetPattern } from "../../src/policy/pattern.ts";
-import { identityOf } from "./identity.ts";
+import { identityOf } from "../support/identity.ts";
 
 const hex = "ab12".repeat(16);
 const pairs = hex.toUpperCase().match(/../g)!.join(":");

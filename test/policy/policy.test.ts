@@ -4,7 +4,7 @@ import { PipegateError } from "../../src/base/error.ts";
 import type { Identity } from "../../src/identity/identity.ts";
 import { connectionLimits, createPolicy, decide, explain, knows } from "../../src/policy/policy.ts";
 import type { Limits, Rule } from "../../src/policy/rule.ts";
-import { identityOf } from "./identity.ts";
+import { identityOf } from "../support/identity.ts";
 
 function rule(clients: string[], targets: string[], limits: Limits = {}): Rule {
   return { clients, targets, limits, line: 0 };
