@@ -9,7 +9,7 @@ import { listenLocally } from "../../src/runtime/local-listener.ts";
 const folder = mkdtempSync(join(tmpdir(), "pipegate-local-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const path = join(folder, "local.sock");
-const drop = (socket: { destroy(): void }): void => void socket.destroy();
+const drop = (socket: { destroy(): void }): void => socket.destroy();
 
 /** A socket's file whose server is gone: a server takes away only what lies where it bound. */
 async function leaveStale(at: string): Promise<void> {
