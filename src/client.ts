@@ -4,12 +4,13 @@
  * retried behind the program's back; a dead session breaks its pipes and never ends them cleanly.
  * Leaves to others: what pipes look like (client/), when to connect again.
  */
+import { parseDial } from "./base/address.ts";
 import type { Break } from "./base/channel.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
+import { valueOf } from "./base/reading.ts";
 import { software } from "./base/software.ts";
 import { printable } from "./base/text.ts";
-import { parseGateway } from "./client/address.ts";
 import { BytePipe } from "./client/bytes.ts";
 import { checkCredentials } from "./client/credentials.ts";
 import { type Attempt, explainFailure } from "./client/failure.ts";
@@ -38,7 +39,11 @@ export async function connect(options: ConnectOptions): Promise<Client> {
 
 /** As `connect`, with the streams below the pipes for those who join channels (the command). */
 export async function dialSession(options: ConnectOptions): Promise<SessionClient> {
-  const address = parseGateway(options.gateway);
+  const address = valueOf(parseDial(options.gateway), {
+    text: options.gateway,
+    fault: "is not the address of a gateway",
+    next: "write host:port, such as gw.example:8443, or unix:/path",
+  });
   const serverName = options.serverName ?? (address.kind === "tcp" ? address.host : undefined);
   if (serverName === undefined) {
     throw new PipegateError("usage", "a gateway on a unix socket needs a server name", { next: "pass the name in its certificate" });

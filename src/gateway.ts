@@ -4,6 +4,7 @@
  * no fault of a peer or a back end ends the process. Leaves to others: the story of a connection (gateway/connections.ts) and of a pipe
  * (gateway/opener.ts).
  */
+import { addressText, type SocketAddress } from "./base/address.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
@@ -22,7 +23,7 @@ import { requireSupportedRuntime } from "./runtime/version.ts";
 import { GatheringBudget } from "./target/gathering.ts";
 import { createTarget } from "./target/kinds.ts";
 import { listen, type Listener } from "./tls/listener.ts";
-import { listenerDefaults, type ListenAddress } from "./tls/listener-options.ts";
+import { listenerDefaults } from "./tls/listener-options.ts";
 
 export interface GatewayOptions {
   /** Default: says nothing. */
@@ -84,7 +85,7 @@ export class Gateway {
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
-  async listen(): Promise<readonly ListenAddress[]> {
+  async listen(): Promise<readonly SocketAddress[]> {
     requireSupportedRuntime();
     if (this.#listeners.length > 0 || this.#state !== "ready") throw new PipegateError("usage", "this gateway has been started before");
     const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
@@ -210,10 +211,4 @@ export interface CreateGatewayOptions extends GatewayOptions {
 export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
   const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
   return new Gateway(await configFrom(config, { folder: options.folder ?? "." }), options);
-}
-
-/** `127.0.0.1:8443`, `[::1]:8443`, `unix:/run/x.sock`. */
-export function addressText(address: ListenAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }

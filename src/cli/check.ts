@@ -1,6 +1,6 @@
 /** `pipegate check`: the whole config and every file that it names, judged as the gateway would, and what it says in a few lines. */
 import { Command } from "commander";
-import { addressLine } from "../config/address.ts";
+import { addressText } from "../base/address.ts";
 import { checkCredentials } from "../config/credentials.ts";
 import { ConfigError, loadConfig, type LoadedConfig } from "../config/load.ts";
 import { pathText } from "../config/problem.ts";
@@ -83,7 +83,7 @@ function summarize(config: LoadedConfig, now: number): Summary {
     ok: true,
     files: config.files,
     listeners: config.listeners.map(({ listen, target, serverNames, alpn }) => ({
-      listen: addressLine(listen),
+      listen: addressText(listen),
       ...(target === undefined ? {} : { target }),
       serverNames: Object.fromEntries(serverNames),
       alpn,
@@ -108,7 +108,7 @@ function targetText(target: TargetOptions): string {
     case "unix":
       return `unix ${target.path}`;
     default:
-      return `${target.kind} ${target.addresses.map(addressLine).join(", ")}`;
+      return `${target.kind} ${target.addresses.map(addressText).join(", ")}`;
   }
 }
 

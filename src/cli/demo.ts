@@ -1,22 +1,23 @@
 /**
  * `pipegate demo`: certificates in certs/, a config beside them, a gateway with sample targets, and the next line to type. Promises:
- * what lies there already is used, never overwritten; the lines it prints work as they stand, for the way it was started; the
+ * what lies there already is used, never overwritten, but for the two ports in the config: they are those that the demo has; the lines it prints work as they stand, for the way it was started; the
  * settings that it leaves in certs/pipegate.env make `pipegate pipe echo` work in this folder without a flag.
  */
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
+import { fitsSocket } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import { devCertificates } from "../ca/dev.ts";
-import { MAX_SOCKET_PATH } from "../config/address.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load.ts";
+import { removeStaleSocket } from "../runtime/bind.ts";
 import { listenLocally } from "../runtime/local-listener.ts";
 import { requireSupportedRuntime } from "../runtime/version.ts";
 import { startSamples } from "./demo-samples.ts";
 import { serve } from "./serve.ts";
-import { demoProfile, surroundings } from "./settings.ts";
+import { demoConfigFile, demoProfile, surroundings } from "./settings.ts";
 import { answer, say } from "./terminal.ts";
 
 interface DemoFlags {
@@ -24,13 +25,20 @@ interface DemoFlags {
 }
 
 const folder = "certs";
-const configFile = join(folder, "demo.yaml");
 /** How many ports after the wanted one are tried. */
 const tries = 50;
 
-const configText = `# Written by pipegate demo, and yours from now on: change it and start the demo again.
+interface Ports {
+  readonly port: number;
+  readonly upperPort: number;
+}
+
+const configText = ({
+  port,
+  upperPort,
+}: Ports): string => `# Written by pipegate demo, and yours from now on: change it and start the demo again.
 listeners:
-  - listen: 127.0.0.1:8443
+  - listen: 127.0.0.1:${port}
 identity:
   certificate: gateway.pem
   key: gateway-key.pem
@@ -38,7 +46,7 @@ trust:
   ca: [ca.pem]
 targets:
   echo: { builtin: echo }
-  upper: { tcp: 127.0.0.1:7000, framing: lines }   # the demo runs it, and puts in its real port
+  upper: { tcp: 127.0.0.1:${upperPort}, framing: lines }   # the demo runs it, and puts in its port
 rules:
   - clients: ["spiffe://dev/agent/alice"]          # to let the stranger in: ["spiffe://dev/agent/alice", "spiffe://dev/stranger"]
     targets: [echo, upper]
@@ -60,12 +68,14 @@ function readPort(text: string): number {
 async function runDemo({ port }: DemoFlags): Promise<void> {
   requireSupportedRuntime();
   const { client, stranger, ca, made } = await devCertificates(folder);
-  if (!existsSync(configFile)) await writeFile(configFile, configText, { flag: "wx" });
+  await removeStaleSockets();
   const free = await freePort(port);
   const samples = await startSamples();
   const profile = { client: basename(client.certificate), ca: basename(ca.certificate) };
   try {
-    const config = await demoConfig({ port: free, upperPort: samples.upperPort });
+    const ports = { port: free, upperPort: samples.upperPort };
+    await writeConfig(ports);
+    const config = await demoConfig(ports);
     await serve(config, {
       ready: async () => {
         await writeFile(demoProfile, profileText({ ...profile, port: free, admin: config.admin?.listen }));
@@ -78,16 +88,33 @@ async function runDemo({ port }: DemoFlags): Promise<void> {
   }
 }
 
+/** Makes the config file, or puts the ports of this demo into the lines of it that are still ours. */
+async function writeConfig(ports: Ports): Promise<void> {
+  if (!existsSync(demoConfigFile)) return writeFile(demoConfigFile, configText(ports), { flag: "wx" });
+  const before = await readFile(demoConfigFile, "utf8");
+  const after = before
+    .replace(/^(listeners:\n *- listen: 127\.0\.0\.1:)\d+/mu, (_, head: string) => `${head}${ports.port}`)
+    .replace(/^( *upper: \{ tcp: 127\.0\.0\.1:)\d+/mu, (_, head: string) => `${head}${ports.upperPort}`);
+  if (after !== before) await writeFile(demoConfigFile, after);
+}
+
+/** A demo that was killed leaves its admin socket. */
+async function removeStaleSockets(): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (/^admin-\d+\.sock$/u.test(name)) await removeStaleSocket(join(folder, name)).catch(() => false); // it does no harm
+  }
+}
+
 /** The config of the file, on the ports that are free now, with an admin socket where its path is not too long for one. */
-async function demoConfig({ port, upperPort }: { readonly port: number; readonly upperPort: number }): Promise<Config> {
-  const config = await loadConfig(configFile);
+async function demoConfig({ port, upperPort }: Ports): Promise<Config> {
+  const config = await loadConfig(demoConfigFile);
   const targets = new Map(config.targets);
   const upper = targets.get("upper");
-  if (upper?.kind === "tcp") targets.set("upper", { ...upper, addresses: [{ host: "127.0.0.1", port: upperPort }] });
+  if (upper?.kind === "tcp") targets.set("upper", { ...upper, addresses: [{ kind: "tcp", host: "127.0.0.1", port: upperPort }] });
   const [first, ...others] = config.listeners;
-  if (!first) throw new PipegateError("config", `${configFile} has no listener`, { next: "remove it, and start the demo again" });
+  if (!first) throw new PipegateError("config", `${demoConfigFile} has no listener`, { next: "remove it, and start the demo again" });
   const socket = resolve(folder, `admin-${port}.sock`); // one for each port: two demos may run in one folder
-  const admin = Buffer.byteLength(socket) <= MAX_SOCKET_PATH ? { listen: `unix:${socket}` } : undefined;
+  const admin = fitsSocket(socket) ? { listen: `unix:${socket}` } : undefined;
   return {
     ...config,
     targets,
@@ -141,13 +168,13 @@ function introduce({ port, stranger, made }: Introduction): void {
   const lines = [
     made.length > 0 ? `Made ${made.join(", ")} and their keys, for trying out only.` : `The certificates in ${folder}/ are used again.`,
     `The gateway listens on 127.0.0.1:${port}. Alice (${folder}/client.pem) may reach its targets echo and upper; the stranger may not.`,
-    `Who may what stands in ${configFile}.`,
+    `Who may what stands in ${demoConfigFile}.`,
     "",
     "Now type this in another terminal, in this folder:",
     `  echo hi | ${command} pipe echo`,
     "and this, to see a refusal with its reason:",
     `  echo hi | ${command} pipe echo --cert ${stranger}`,
-    `To mend that, let the stranger in as ${configFile} says, and start the demo again. Ctrl-C ends it.`,
+    `To mend that, let the stranger in as ${demoConfigFile} says, and start the demo again. Ctrl-C ends it.`,
     "",
   ];
   for (const line of lines) answer(line);

@@ -4,16 +4,17 @@
  */
 import type { Socket } from "node:net";
 import { Command } from "commander";
+import { addressText, parseListen, type SocketAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
-import { PipegateError } from "../base/error.ts";
+import type { PipegateError } from "../base/error.ts";
+import { valueOf } from "../base/reading.ts";
 import type { SessionClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { Link } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
-import { parseListen } from "../config/address.ts";
 import { Pipe } from "../pipe/pipe.ts";
-import { listenLocally, type LocalAddress } from "../runtime/local-listener.ts";
+import { listenLocally } from "../runtime/local-listener.ts";
 import { socketChannel } from "../runtime/socket-channel.ts";
 import { type ClientFlags, dial, prepare, withConnection } from "./connection.ts";
 import { endingOf } from "./exit.ts";
@@ -39,11 +40,10 @@ export function forwardCommand(): Command {
 }
 
 /** `5432`, `0.0.0.0:5432`, `[::1]:5432`, `unix:/path`. */
-export function readListen(text: string): LocalAddress {
-  const address = parseListen(/^\d+$/u.test(text) ? `127.0.0.1:${text}` : text);
-  if (address.ok) return address.value;
-  const note = address.note === undefined ? "" : `: ${address.note}`;
-  throw new PipegateError("usage", `${text === "" ? "an empty text" : text} is no address to listen on${note}`, {
+export function readListen(text: string): SocketAddress {
+  return valueOf(parseListen(/^\d+$/u.test(text) ? `127.0.0.1:${text}` : text), {
+    text,
+    fault: "is no address to listen on",
     next: "write a port, host:port, or unix:/path",
   });
 }
@@ -79,11 +79,6 @@ function stopSignal(): { readonly signal: AbortSignal; readonly promise: Promise
     for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, stop);
   });
   return { signal: controller.signal, promise };
-}
-
-function addressText(address: LocalAddress): string {
-  if (address.kind === "unix") return address.path;
-  return `${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
 }
 
 class Forwarder {

@@ -1,8 +1,11 @@
 /** `pipegate gateway`: loads the config, runs the gateway, says where it listens. */
+import { existsSync } from "node:fs";
 import { Command } from "commander";
+import { PipegateError } from "../base/error.ts";
 import { loadConfig } from "../config/load.ts";
 import { requireSupportedRuntime } from "../runtime/version.ts";
 import { serve } from "./serve.ts";
+import { demoConfigFile } from "./settings.ts";
 import { say } from "./terminal.ts";
 
 interface GatewayFlags {
@@ -25,6 +28,8 @@ export function gatewayCommand(): Command {
 
 async function runGateway({ config: file }: GatewayFlags): Promise<void> {
   requireSupportedRuntime();
+  if (!existsSync(file) && existsSync(demoConfigFile))
+    throw new PipegateError("config", `${file} does not exist`, { next: `try -c ${demoConfigFile}, which pipegate demo left here` });
   const config = await loadConfig(file);
   await serve(config, {
     ready: (listening, log) => {

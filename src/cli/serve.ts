@@ -3,9 +3,10 @@
  * does; SIGTERM and SIGINT drain, a second one ends it at once; the log is out before the process ends.
  */
 import { serveAdmin } from "../admin.ts";
+import { addressText } from "../base/address.ts";
 import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
 import type { Config } from "../config/config.ts";
-import { addressText, Gateway } from "../gateway.ts";
+import { Gateway } from "../gateway.ts";
 import { say } from "./terminal.ts";
 
 export interface ServeOptions {

@@ -39,7 +39,9 @@ export interface Settings {
 }
 
 /** Where `demo` leaves its profile. */
-export const demoProfile = join("certs", "pipegate.env");
+export const demoProfile: string = join("certs", "pipegate.env");
+/** And its config. */
+export const demoConfigFile: string = join("certs", "demo.yaml");
 
 const names = ["GATEWAY", "CERT", "KEY", "CA", "SERVER_NAME", "ADMIN"] as const;
 type Name = (typeof names)[number];

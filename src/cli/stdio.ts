@@ -25,8 +25,8 @@ export class StdioChannel implements Channel {
   readonly #output: NodeJS.WriteStream;
   #events: ChannelEvents | undefined;
   #inLine = false;
-  /** What is left of a chunk of input when the other side stops us between two of its lines. */
-  #rest: Buffer | undefined;
+  /** Input that is not cut yet, as it came: what still arrives while the other side has stopped us. Never joined, which would cost its square. */
+  readonly #rest: Buffer[] = [];
   #paused = false;
   #inputOver = false;
   #ended = false;
@@ -57,7 +57,7 @@ export class StdioChannel implements Channel {
     this.#input.on("data", (chunk: Buffer) => {
       if (this.#closed || this.#ended) return;
       if (!this.messages) return events.data(chunk, false);
-      this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
+      this.#rest.push(chunk);
       this.#cut();
     });
   }
@@ -89,7 +89,7 @@ export class StdioChannel implements Channel {
   resume(): void {
     this.#paused = false;
     if (this.#closed || this.#ended) return;
-    if (this.#rest) this.#cut();
+    this.#cut();
     if (!this.#paused) this.#input.resume();
   }
 
@@ -112,18 +112,19 @@ export class StdioChannel implements Channel {
   }
   /** Cuts at newlines until told to pause; the pieces of a long line go on as they come. */
   #cut(): void {
-    while (this.#rest && !this.#paused && !this.#closed) {
-      const chunk: Buffer = this.#rest;
+    while (this.#rest.length > 0 && !this.#paused && !this.#closed) {
+      const chunk = this.#rest[0] as Buffer;
       const at = chunk.indexOf(newline);
-      this.#rest = at >= 0 && at + 1 < chunk.length ? chunk.subarray(at + 1) : undefined;
+      if (at >= 0 && at + 1 < chunk.length) this.#rest[0] = chunk.subarray(at + 1);
+      else this.#rest.shift();
       this.#inLine = at < 0;
       this.#events?.data(at < 0 ? chunk : chunk.subarray(0, at), at >= 0);
     }
-    if (!this.#rest && this.#inputOver) this.#onEnd();
+    if (this.#inputOver) this.#onEnd();
   }
   #onEnd(): void {
     this.#inputOver = true;
-    if (this.#rest || this.#ended || this.#closed) return;
+    if (this.#rest.length > 0 || this.#ended || this.#closed) return;
     this.#ended = true;
     if (this.#inLine) this.#events?.data(new Uint8Array(0), true); // a last line without its newline is a line
     this.#events?.end();

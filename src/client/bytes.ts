@@ -1,6 +1,5 @@
 /**
- * A pipe of bytes as web streams, bridged by hand: `Duplex.toWeb` is wrong on half-closed sockets (Node 22) or throws where nobody
- * can catch it (Deno). Backpressure goes both ways: the channel is paused while the stream's queue is full, and a write settles when
+ * A pipe of bytes as web streams, bridged by hand: `Duplex.toWeb` throws where nobody can catch it (Deno). Backpressure goes both ways: the channel is paused while the stream's queue is full, and a write settles when
  * the channel takes more. Not a `type: "bytes"` stream: those detach the whole ArrayBuffer of a chunk, and chunks of several pipes
  * share one.
  */

@@ -1,11 +1,12 @@
 /** What the gateway runs by: the config file, read whole, judged whole, with every file it names read. load.ts makes it. */
+import type { SocketAddress } from "../base/address.ts";
 import type { LogLevel } from "../base/log.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { TargetOptions } from "../target/target.ts";
-import type { Credentials, ListenAddress } from "../tls/listener-options.ts";
+import type { Credentials } from "../tls/listener-options.ts";
 
 export interface ListenerConfig {
-  readonly listen: ListenAddress;
+  readonly listen: SocketAddress;
   /** The target of clients that come without pipegate/1 (or by `serverNames`); without it they are refused. */
   readonly target?: string;
   /** Server name (SNI, lower case) to target, for raw clients; first choice before `target`. */

@@ -12,8 +12,7 @@ import {
   type ClientPattern,
   type TargetPattern,
 } from "../policy/pattern.ts";
-import type { ListenAddress } from "../tls/listener-options.ts";
-import { addressLine, collide } from "./address.ts";
+import { addressText, collide, type SocketAddress } from "../base/address.ts";
 import { createSuggest, pathText, type Path } from "./problem.ts";
 import { formatRate, formatSize } from "./units.ts";
 
@@ -91,33 +90,33 @@ function checkListener(listener: unknown, { path, named, problems }: ListenerChe
 
 interface Taken {
   readonly path: Path;
-  readonly address: ListenAddress;
-  readonly written: ListenAddress;
+  readonly address: SocketAddress;
+  readonly written: SocketAddress;
 }
 
 function checkAddresses(shape: unknown, problems: Finding[]): void {
   const taken = new Map<string | number, Taken[]>();
-  const take = (path: Path, written: ListenAddress): void => {
+  const take = (path: Path, written: SocketAddress): void => {
     const address = plain(written);
     // Only these can collide: the same path, or the same port.
     const place = address.kind === "unix" ? address.path : address.port;
     const others = taken.get(place) ?? [];
     const other = others.find((one) => collide(one.address, address));
     if (other !== undefined)
-      problems.push({ path, says: `${addressLine(written)} is taken by ${pathText(other.path)} (${addressLine(other.written)})` });
+      problems.push({ path, says: `${addressText(written)} is taken by ${pathText(other.path)} (${addressText(other.written)})` });
     others.push({ path, address, written });
     taken.set(place, others);
   };
   for (const [index, listener] of listOf(at(shape, "listeners")).entries()) {
     const address = at(listener, "listen");
-    if (isMap(address)) take(["listeners", index, "listen"], address as unknown as ListenAddress);
+    if (isMap(address)) take(["listeners", index, "listen"], address as unknown as SocketAddress);
   }
   const admin = at(at(shape, "admin"), "listen");
   if (typeof admin === "string") take(["admin", "listen"], { kind: "unix", path: admin });
 }
 
 /** Without detours in a path. */
-function plain(address: ListenAddress): ListenAddress {
+function plain(address: SocketAddress): SocketAddress {
   return address.kind === "unix" ? { kind: "unix", path: normalize(address.path) } : address;
 }
 

@@ -3,8 +3,8 @@
  * Promises: each message is a whole sentence, `expected ..., got ...; NOTE`; what JSON Schema can say (patterns, descriptions) it says.
  */
 import * as v from "valibot";
+import type { Reading } from "../base/reading.ts";
 import { didYouMean, mismatch, shown } from "./problem.ts";
-import type { Reading } from "./units.ts";
 
 /** A schema from what YAML gives to what the gateway uses. */
 export type Schema<T> = v.GenericSchema<unknown, T>;

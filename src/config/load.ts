@@ -5,10 +5,9 @@
  */
 import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
+import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
-import type { ListenAddress } from "../tls/listener-options.ts";
-import { addressLine, MAX_SOCKET_PATH } from "./address.ts";
 import { configDefaults, type Config, type ListenerConfig, type TrustConfig } from "./config.ts";
 import { readContents, type Contents } from "./contents.ts";
 import { crossCheck, type Finding } from "./cross.ts";
@@ -174,7 +173,7 @@ async function complete(
 }
 
 function makeListener({ listen, target, serverNames, alpn }: ListenerShape, inFolder: (path: string) => string): ListenerConfig {
-  const address: ListenAddress = listen.kind === "unix" ? { kind: "unix", path: inFolder(listen.path) } : listen;
+  const address: SocketAddress = listen.kind === "unix" ? { kind: "unix", path: inFolder(listen.path) } : listen;
   const names = new Map(Object.entries(serverNames ?? {}).map(([name, wanted]) => [name.toLowerCase(), wanted]));
   return { listen: address, ...(target === undefined ? {} : { target }), serverNames: names, alpn: alpn ?? [] };
 }
@@ -222,10 +221,10 @@ function socketPathProblems(shape: unknown, folder: string): Finding[] {
   const look = (path: Path, socket: unknown): void => {
     if (typeof socket !== "string" || isAbsolute(socket)) return;
     const whole = join(folder, socket);
-    if (new TextEncoder().encode(whole).length > MAX_SOCKET_PATH)
+    if (!fitsSocket(whole))
       found.push({
         path,
-        says: `${addressLine({ kind: "unix", path: whole })}: a socket's path ends at ${MAX_SOCKET_PATH} bytes; choose a shorter one`,
+        says: `${addressText({ kind: "unix", path: whole })}: a socket's path ends at ${MAX_SOCKET_PATH} bytes; choose a shorter one`,
       });
   };
   const { listeners, admin, targets } = (shape ?? {}) as { readonly [key: string]: unknown };

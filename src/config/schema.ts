@@ -4,11 +4,11 @@
  * Leaves to others: how texts are read (texts.ts), keys that nobody knows (unknown.ts), what only two places together can get wrong
  * (cross.ts), the files (files.ts).
  */
+import type { SocketAddress, TcpAddress } from "../base/address.ts";
 import type { LogLevel } from "../base/log.ts";
 import { maxUnits } from "../policy/policy.ts";
 import type { Limits } from "../policy/rule.ts";
-import type { Address, Framing } from "../target/target.ts";
-import type { ListenAddress } from "../tls/listener-options.ts";
+import type { Framing } from "../target/target.ts";
 import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, type Schema } from "./form.ts";
 import {
   adminSocket,
@@ -27,7 +27,7 @@ import {
 } from "./texts.ts";
 
 export interface ListenerShape {
-  readonly listen: ListenAddress;
+  readonly listen: SocketAddress;
   readonly target: string | undefined;
   readonly serverNames: Readonly<Record<string, string>> | undefined;
   readonly alpn: readonly string[] | undefined;
@@ -40,7 +40,7 @@ interface StreamShape {
 }
 
 export interface TlsShape extends StreamShape {
-  readonly tls: readonly Address[];
+  readonly tls: readonly TcpAddress[];
   /** Paths, as `certificate` and `key`. */
   readonly ca: readonly string[] | undefined;
   readonly certificate: string | undefined;
@@ -50,7 +50,7 @@ export interface TlsShape extends StreamShape {
 
 export type TargetShape =
   | { readonly builtin: "echo" }
-  | ({ readonly tcp: readonly Address[] } & StreamShape)
+  | ({ readonly tcp: readonly TcpAddress[] } & StreamShape)
   | ({ readonly unix: string } & StreamShape)
   | TlsShape;
 

@@ -2,14 +2,13 @@
  * The kinds of text that a config holds: how each is written, read and described. Promises: a reader of ours takes it or it is refused;
  * bounds included. Leaves to others: where each may stand (schema.ts).
  */
+import { hostFault, parseListen, parseSocketPath, parseTcp, type SocketAddress, type TcpAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
-import { parseClientPattern, parseTargetPattern } from "../policy/pattern.ts";
+import type { Reading } from "../base/reading.ts";
+import { isTargetName, parseClientPattern, parseTargetPattern, targetNamePattern } from "../policy/pattern.ts";
 import { maxUnits } from "../policy/policy.ts";
 import type { Rate } from "../policy/rule.ts";
 import { ALPN } from "../protocol/frame.ts";
-import type { Address } from "../target/target.ts";
-import type { ListenAddress } from "../tls/listener-options.ts";
-import { hostFault, parseDial, parseListen, parseSocketPath } from "./address.ts";
 import type { Form } from "./form.ts";
 import {
   byteRatePattern,
@@ -20,19 +19,15 @@ import {
   parseSize,
   parseTime,
   ratePattern,
-  type Reading,
   sizePattern,
   timePattern,
 } from "./units.ts";
 
-/** Whether a name may be given to a target: one that also stands alone in a log, a label and a shell. */
-const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/;
-
 export const targetName: Form<string> = {
   expected: "a name of letters, digits, dots, hyphens and underscores that begins with a letter or digit",
   description: "The name of a target.",
-  pattern: namePattern,
-  read: (name) => (namePattern.test(name) ? { ok: true, value: name } : { ok: false }),
+  pattern: targetNamePattern,
+  read: (name) => (isTargetName(name) ? { ok: true, value: name } : { ok: false }),
 };
 
 export const serverName: Form<string> = {
@@ -53,16 +48,16 @@ export const alpnName: Form<string> = {
   },
 };
 
-export const listen: Form<ListenAddress> = {
+export const listen: Form<SocketAddress> = {
   expected: "host:port or unix:PATH, such as 0.0.0.0:8443",
   description: "Where to listen: host:port, [v6]:port (in quotes) or unix:PATH. Port 0 is any that is free.",
   read: parseListen,
 };
 
-export const dial: Form<Address> = {
+export const dial: Form<TcpAddress> = {
   expected: "host:port, such as 10.0.0.5:5432",
   description: "Where the back end listens: host:port or [v6]:port (in quotes).",
-  read: parseDial,
+  read: parseTcp,
 };
 
 export const socketPath: Form<string> = {

@@ -2,10 +2,8 @@
  * Sizes, times and rates as people write them, with their units, and back. Promises: whole numbers out, never rounded; nothing is
  * guessed: what lacks its unit or is not exactly of the form is refused, with the right form where it can be told.
  */
+import type { Reading } from "../base/reading.ts";
 import type { Rate } from "../policy/rule.ts";
-
-/** What a reader of texts answers. `note` ends the sentence "expected ..., got ...; ". */
-export type Reading<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly note?: string };
 
 const sizeUnits = {
   B: 1,

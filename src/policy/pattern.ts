@@ -32,7 +32,9 @@ export interface TargetPattern {
 const longest = { client: 2048, dns: 253, cn: 256, target: 255 } as const;
 const segmentText = /^[A-Za-z0-9._-]+$/;
 const labelText = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
-const targetText = /^[A-Za-z0-9._-]{1,255}$/;
+const targetCharacter = /^[A-Za-z0-9._-]$/;
+/** A name that also stands alone in a log, a label and a shell. */
+export const targetNamePattern: RegExp = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/;
 
 interface Fault {
   /** Where in the text, 0 for the first character. */
@@ -48,7 +50,7 @@ function fail(kind: "client" | "target", text: string, fault: Fault): never {
 
 /** Whether a target may have this name. */
 export function isTargetName(text: string): boolean {
-  return targetText.test(text);
+  return targetNamePattern.test(text);
 }
 
 /** Throws PipegateError `config`, with the place in `text` and the mend. */
@@ -201,7 +203,7 @@ export function parseTargetPattern(text: string): TargetPattern {
     fail("target", text, { at: longest.target, what: "longer than 255 characters", next: "write a shorter one" });
   for (let at = 0; at < text.length; at++) {
     if (text[at] === "*" && text[at + 1] === "*") fail("target", text, { at, what: "** says no more than *", next: "write one *" });
-    if (text[at] !== "*" && !targetText.test(text.charAt(at))) {
+    if (text[at] !== "*" && !targetCharacter.test(text.charAt(at))) {
       fail("target", text, {
         at,
         what: "not a character of a target name",
@@ -267,7 +269,7 @@ export function matchesTarget(pattern: TargetPattern, name: string): boolean {
   const first = pieces[0] as string;
   if (pieces.length === 1) return name === first;
   const last = pieces[pieces.length - 1] as string;
-  if (!targetText.test(name) || name.length < first.length + last.length) return false;
+  if (!isTargetName(name) || name.length < first.length + last.length) return false;
   if (!name.startsWith(first) || !name.endsWith(last)) return false;
   const end = name.length - last.length;
   let at = first.length;

@@ -4,13 +4,14 @@
  * Promises: nothing is done where accepting keeps up by itself, and on unix sockets. Leaves to others: to hang up on `isOwn` sockets.
  */
 import { createConnection, type Server, type Socket } from "node:net";
+import type { SocketAddress, TcpAddress } from "../base/address.ts";
 import type { Clock, Timer } from "../base/clock.ts";
-import { bindServer, type BindAddress } from "./bind.ts";
+import { bindServer } from "./bind.ts";
 import { facts } from "./facts.ts";
 
 export interface WatchOptions {
   /** As bound. */
-  readonly address: BindAddress;
+  readonly address: SocketAddress;
   readonly clock: Clock;
   /** The server did not accept, and listens anew. */
   troubled(error: Error): void;
@@ -34,16 +35,13 @@ export function watchAccepting(server: Server, options: WatchOptions): AcceptWat
 
 class Watch implements AcceptWatch {
   readonly #server: Server;
-  readonly #options: WatchOptions & { readonly address: { readonly kind: "tcp"; readonly host: string; readonly port: number } };
+  readonly #options: WatchOptions & { readonly address: TcpAddress };
   #timer: Timer;
   #probe: Socket | undefined;
   #accepted = true;
   #stopped = false;
 
-  constructor(
-    server: Server,
-    options: WatchOptions & { readonly address: { readonly kind: "tcp"; readonly host: string; readonly port: number } },
-  ) {
+  constructor(server: Server, options: WatchOptions & { readonly address: TcpAddress }) {
     this.#server = server;
     this.#options = options;
     server.on("connection", () => (this.#accepted = true));

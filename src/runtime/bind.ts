@@ -2,22 +2,20 @@
  * Binds a server to a TCP port or a unix socket. Promises: a unix socket has its mode from birth; a stale one (nobody answers) is replaced,
  * a live one or any other file never; what cannot be had is a PipegateError (config) with the mend. Leaves to others: what is served.
  */
-import { Buffer } from "node:buffer";
-import { existsSync, lstatSync, unlinkSync, type Stats } from "node:fs";
+import { existsSync, lstatSync, rmSync, type Stats } from "node:fs";
 import { createConnection, type Server } from "node:net";
 import { dirname } from "node:path";
+import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 
-/** Bytes that fit into a socket's address; macOS has room for less than Linux. */
-const MAX_PATH = process.platform === "darwin" ? 103 : 107;
+export interface BindOptions {
+  /** Of a unix socket. Default: 0o660. */
+  readonly mode?: number;
+}
 
-export type BindAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
-
-/** `mode` of a unix socket; default 0o660. Resolves with the address as bound: the port that was given for 0. */
-export async function bindServer(server: Server, address: BindAddress, mode = 0o660): Promise<BindAddress> {
-  if (address.kind === "unix") await removeStale(address.path);
+/** Resolves with the address as bound: the port that was given for 0. */
+export async function bindServer(server: Server, address: SocketAddress, { mode = 0o660 }: BindOptions = {}): Promise<SocketAddress> {
+  if (address.kind === "unix") await makeRoom(address.path);
   await new Promise<void>((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException): void => reject(bindError(address, error));
     server.once("error", failed);
@@ -40,8 +38,8 @@ export async function bindServer(server: Server, address: BindAddress, mode = 0o
   return address.kind === "tcp" && bound !== null && typeof bound === "object" ? { ...address, port: bound.port } : address;
 }
 
-function bindError(address: BindAddress, error: NodeJS.ErrnoException): PipegateError {
-  const where = address.kind === "tcp" ? `${address.host}:${address.port}` : address.path;
+function bindError(address: SocketAddress, error: NodeJS.ErrnoException): PipegateError {
+  const where = address.kind === "tcp" ? addressText(address) : address.path;
   switch (error.code) {
     case "EADDRINUSE":
       return new PipegateError("config", `${where} is already in use`, { next: "stop what listens there, or choose another" });
@@ -59,7 +57,7 @@ function bindError(address: BindAddress, error: NodeJS.ErrnoException): Pipegate
     case "EADDRNOTAVAIL":
       if (address.kind === "unix")
         return new PipegateError("config", `${where} is too long for a unix socket`, {
-          next: `choose a path of at most ${MAX_PATH} bytes`,
+          next: `choose a path of at most ${MAX_SOCKET_PATH} bytes`,
         });
       return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on one of its own, or on 127.0.0.1" });
     case "ENOENT":
@@ -72,10 +70,11 @@ function bindError(address: BindAddress, error: NodeJS.ErrnoException): Pipegate
   }
 }
 
-async function removeStale(path: string): Promise<void> {
-  // Node 22 would cut it, and bind another path.
-  if (Buffer.byteLength(path) > MAX_PATH) throw bindError({ kind: "unix", path }, Object.assign(new Error(), { code: "EINVAL" }));
-  if (!existsSync(dirname(path))) throw bindError({ kind: "unix", path }, Object.assign(new Error(), { code: "ENOENT" })); // Node would say EACCES
+/** Refuses a path that cannot be had, and removes what a dead server left there. */
+async function makeRoom(path: string): Promise<void> {
+  // A runtime may cut it, and bind another path.
+  if (!fitsSocket(path)) throw bindError({ kind: "unix", path }, coded("EINVAL"));
+  if (!existsSync(dirname(path))) throw bindError({ kind: "unix", path }, coded("ENOENT")); // Node would say EACCES
   let found: Stats;
   try {
     found = lstatSync(path);
@@ -83,20 +82,34 @@ async function removeStale(path: string): Promise<void> {
     return; // nothing there
   }
   if (!found.isSocket()) throw new PipegateError("config", `${path} exists and is no socket`, { next: "choose another path" });
-  if (await answers(path))
-    throw new PipegateError("config", `${path} is already in use`, { next: "stop what listens there, or choose another" });
-  unlinkSync(path);
+  try {
+    if (!(await removeStaleSocket(path))) throw coded("EADDRINUSE");
+  } catch (error) {
+    throw bindError({ kind: "unix", path }, error as NodeJS.ErrnoException);
+  }
 }
 
-function answers(path: string): Promise<boolean> {
+/** Removes a unix socket that nobody answers on; false: somebody does, or may, or it is none. Rejects with the system's error. */
+export async function removeStaleSocket(path: string): Promise<boolean> {
+  if (!lstatSync(path).isSocket() || (await mayAnswer(path))) return false; // to dial a file is refused, too
+  rmSync(path, { force: true });
+  return true;
+}
+
+function coded(code: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(code), { code });
+}
+
+/** Only a refusal proves that nobody listens: a socket that is busy, or that we may not open, is not ours to remove. */
+function mayAnswer(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createConnection({ path });
     const settle = (live: boolean): void => {
       socket.destroy();
       resolve(live);
     };
-    socket.setTimeout(1_000, () => settle(true)); // it may be busy: then it is not ours to remove
+    socket.setTimeout(1_000, () => settle(true));
     socket.once("connect", () => settle(true));
-    socket.once("error", () => settle(false));
+    socket.once("error", (error: NodeJS.ErrnoException) => settle(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"));
   });
 }

@@ -7,6 +7,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { connect as connectNet, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, createSecureContext } from "node:tls";
+import { addressText, type SocketAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
@@ -14,8 +15,6 @@ import { facts } from "./facts.ts";
 import { Gate } from "./gate.ts";
 import { forget, resolve } from "./resolve.ts";
 import { socketChannel } from "./socket-channel.ts";
-
-export type DialAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
 export interface DialOptions {
   /** For all addresses together, names included. */
@@ -80,7 +79,7 @@ export function dialTls(options: TlsOptions): DialTls {
 }
 
 /** Tries the addresses in turn. Rejects with a PipegateError: target_unavailable, target_timeout, or cancelled when `signal` fired. */
-export async function dial(addresses: readonly DialAddress[], options: DialOptions): Promise<Dialled> {
+export async function dial(addresses: readonly SocketAddress[], options: DialOptions): Promise<Dialled> {
   const { signal, clock = systemClock } = options;
   const deadline = clock.now() + options.timeoutMs;
   const failures: string[] = [];
@@ -94,7 +93,7 @@ export async function dial(addresses: readonly DialAddress[], options: DialOptio
     const after = addresses.length - index - 1;
     const share = (here: number): Attempt => ({ ms: Math.max(0, (deadline - clock.now()) / (here + after)), signal, clock });
     let hosts: readonly string[] = [""];
-    if ("host" in address) {
+    if (address.kind === "tcp") {
       try {
         hosts = await bounded(resolve(address.host, clock), share(1));
       } catch (error) {
@@ -103,14 +102,14 @@ export async function dial(addresses: readonly DialAddress[], options: DialOptio
       }
     }
     for (const [at, host] of hosts.entries()) {
-      const text = textOf(address, host);
+      const text = addressText(address.kind === "tcp" ? { ...address, host } : address);
       try {
         return { channel: await connectOne(address, { ...share(hosts.length - at), host, tls: options.tls }), text };
       } catch (error) {
         failed(text, error);
       }
     }
-    if ("host" in address) forget(address.host);
+    if (address.kind === "tcp") forget(address.host);
   }
   throw new PipegateError(onlyTimeouts ? "target_timeout" : "target_unavailable", failures.join("; ") || "no address");
 }
@@ -143,12 +142,12 @@ function bounded<Value>(promise: Promise<Value>, { ms, signal, clock }: Attempt)
   });
 }
 
-function connectOne(address: DialAddress, how: Attempt & { readonly host: string; readonly tls: DialTls | undefined }): Promise<Channel> {
+function connectOne(address: SocketAddress, how: Attempt & { readonly host: string; readonly tls: DialTls | undefined }): Promise<Channel> {
   const { signal, tls, ms } = how;
   return new Promise<Channel>((settle, reject) => {
     if (signal.aborted) return reject(signal.reason as Error);
     const socket =
-      "path" in address
+      address.kind === "unix"
         ? connectNet({ path: address.path, allowHalfOpen: true })
         : connectNet({
             host: how.host,
@@ -181,7 +180,7 @@ function connectOne(address: DialAddress, how: Attempt & { readonly host: string
     socket.once("close", () => failed(new Error("closed while connecting")));
     socket.once("connect", () => {
       if (tls === undefined) stands(() => socketChannel(socket, { broken: "target_reset" }));
-      else shake(socket, { tls, name: tls.serverName ?? ("host" in address ? address.host : "localhost"), stands, failed });
+      else shake(socket, { tls, name: tls.serverName ?? (address.kind === "tcp" ? address.host : "localhost"), stands, failed });
     });
   });
 }
@@ -215,9 +214,4 @@ function shake(below: Socket, { tls, name, stands, failed }: Handshake): void {
       }),
     );
   });
-}
-
-function textOf(address: DialAddress, host: string): string {
-  if ("path" in address) return `unix:${address.path}`;
-  return host.includes(":") ? `[${host}]:${address.port}` : `${host}:${address.port}`;
 }

@@ -4,7 +4,8 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { listenLocally, type LocalAddress } from "./local-listener.ts";
+import type { SocketAddress } from "../base/address.ts";
+import { listenLocally } from "./local-listener.ts";
 
 export interface Answer {
   readonly status: number;
@@ -15,7 +16,7 @@ export interface Answer {
 const MAX_CONNECTIONS = 16;
 
 /** Serves `answer` (given the path, without its query) until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
-export async function serveHttp(address: LocalAddress, answer: (path: string) => Promise<Answer>): Promise<{ close(): void }> {
+export async function serveHttp(address: SocketAddress, answer: (path: string) => Promise<Answer>): Promise<{ close(): void }> {
   const open = new Set<Socket>();
   const server = createServer(
     { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 1_000, maxHeaderSize: 8_192 },

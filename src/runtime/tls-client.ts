@@ -6,10 +6,7 @@
  */
 import { isIP } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
-
-export type DialAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+import type { SocketAddress } from "../base/address.ts";
 
 export interface DialOptions {
   readonly certificate: string;
@@ -58,7 +55,7 @@ export function errorCode(error: unknown): string {
 }
 
 /** Resolves after the handshake as we see it: in TLS 1.3 the server has not judged our certificate then. Rejects with a DialError, or the signal's reason. */
-export function dialTls(address: DialAddress, options: DialOptions): Promise<TlsConnection> {
+export function dialTls(address: SocketAddress, options: DialOptions): Promise<TlsConnection> {
   const { signal } = options;
   if (signal.aborted) return Promise.reject(signal.reason as Error);
   return new Promise((resolve, reject) => {
@@ -87,7 +84,7 @@ export function dialTls(address: DialAddress, options: DialOptions): Promise<Tls
   });
 }
 
-function socketOptions(address: DialAddress, options: DialOptions): ConnectionOptions {
+function socketOptions(address: SocketAddress, options: DialOptions): ConnectionOptions {
   const { serverName } = options;
   return {
     ...(address.kind === "unix" ? { path: address.path } : { host: address.host, port: address.port }),

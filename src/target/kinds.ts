@@ -1,5 +1,6 @@
 /** Makes a target of its options. Promises: what cannot be kept on this runtime is refused here, before anything is served. */
-import { dial, dialTls, type DialAddress, type DialTls } from "../runtime/dial.ts";
+import type { SocketAddress } from "../base/address.ts";
+import { dial, dialTls, type DialTls } from "../runtime/dial.ts";
 import { echoChannel } from "./echo.ts";
 import { frameChannel } from "./framing.ts";
 import { GatheringBudget } from "./gathering.ts";
@@ -20,7 +21,7 @@ export function createTarget(
 }
 
 function streamTarget(name: string, options: StreamOptions, budget: GatheringBudget): Target {
-  const addresses: readonly DialAddress[] = options.kind === "unix" ? [{ path: options.path }] : options.addresses;
+  const addresses: readonly SocketAddress[] = options.kind === "unix" ? [{ kind: "unix", path: options.path }] : options.addresses;
   const tls: DialTls | undefined = options.kind === "tls" ? dialTls(options) : undefined;
   return {
     name,

@@ -1,11 +1,7 @@
 /** What a target is: a named back end that can be opened as a channel. Each kind has a file of its own; kinds.ts picks. */
+import type { TcpAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
 import type { Identity } from "../identity/identity.ts";
-
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-}
 
 /** How messages travel to a byte-stream back end: length-prefixed big-endian (u32, u16), LEB128 length, one a line, or boundaries given up. */
 export type Framing = "u32" | "u16" | "varint" | "lines" | "bytes";
@@ -21,11 +17,11 @@ interface StreamTarget {
 
 export type TargetOptions =
   | { readonly kind: "builtin"; readonly builtin: "echo" }
-  | ({ readonly kind: "tcp"; readonly addresses: readonly Address[] } & StreamTarget)
+  | ({ readonly kind: "tcp"; readonly addresses: readonly TcpAddress[] } & StreamTarget)
   | ({ readonly kind: "unix"; readonly path: string } & StreamTarget)
   | ({
       readonly kind: "tls";
-      readonly addresses: readonly Address[];
+      readonly addresses: readonly TcpAddress[];
       /** PEM texts, read by the config. Empty: the runtime's public roots. */
       readonly ca: readonly string[];
       /** Ours, PEM, when the back end asks for a client certificate. */

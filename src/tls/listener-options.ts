@@ -1,4 +1,5 @@
 /** What a listener needs, whole and checked: PEM texts are read, lists are counted. Defaults stand beside. */
+import type { SocketAddress } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Trust } from "../identity/judge.ts";
 
@@ -8,12 +9,8 @@ export interface Credentials {
   readonly key: string;
 }
 
-export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
-
 export interface ListenerOptions {
-  readonly address: ListenAddress;
+  readonly address: SocketAddress;
   readonly credentials: Credentials;
   readonly trust: Trust;
   /** PEM texts of the CAs of `trust`, for the handshake. */

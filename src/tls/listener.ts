@@ -5,6 +5,7 @@
  */
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import type { SocketAddress } from "../base/address.ts";
 import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
@@ -17,7 +18,7 @@ import { createServer, type Secured } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
-import type { ListenAddress, ListenerOptions } from "./listener-options.ts";
+import type { ListenerOptions } from "./listener-options.ts";
 import { sourceOf, type Source } from "./source.ts";
 
 /** A TLS connection that is open. Its error listener is set. */
@@ -60,7 +61,7 @@ export interface ListenerEvents {
 
 export interface Listener {
   /** As bound: the port that was given for 0. */
-  readonly address: ListenAddress;
+  readonly address: SocketAddress;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
   /** The same; resolves when the address is free. */
@@ -99,7 +100,7 @@ class Door implements Listener {
   #open = 0;
   #stopped = false;
   #watch: AcceptWatch | undefined;
-  address: ListenAddress;
+  address: SocketAddress;
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
     this.#options = options;

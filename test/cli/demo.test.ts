@@ -52,6 +52,18 @@ describe("pipegate demo", () => {
     expect((await place.run(["pipe", "upper"], "hi there\n")).out.toString()).toBe("HI THERE\n");
     expect((await place.run(["pipe", "upper", "--lines"], "a\nb\n")).out.toString()).toBe("A\nB\n");
   });
+  test("writes the ports that it has into its config", () => {
+    const text = readFileSync(join(place.folder, "certs/demo.yaml"), "utf8");
+    expect(text).toContain(`- listen: 127.0.0.1:${port}\n`);
+    expect(Number(/upper: \{ tcp: 127\.0\.0\.1:(\d+),/u.exec(text)?.[1])).toBeGreaterThan(1023);
+  });
+  test("leaves a config that a missing one is told of", async () => {
+    const { status, err } = await place.run(["gateway"]);
+    expect({ status, err }).toEqual({
+      status: 2,
+      err: "pipegate: pipegate.yaml does not exist. Try -c certs/demo.yaml, which pipegate demo left here.\n",
+    });
+  });
   test("can be looked into", async () => {
     const { status, out } = await place.run(["status"]);
     expect(status).toBe(0);
@@ -91,6 +103,23 @@ describe("pipegate demo", () => {
     demo = place.start(["demo", "--port", String(port)], started);
     await says(demo, /Ctrl-C ends it/u, "stdout");
     expect(existsSync(join(place.folder, `certs/admin-${port}.sock`))).toBe(true);
+    expect(readFileSync(file, "utf8").replace(/:\d+/gu, "")).toBe(
+      text.replace(/clients: \[.*?\] .*to let the stranger in: (\[.*\])/u, "clients: $1").replace(/:\d+/gu, ""),
+    );
     expect((await place.run(["pipe", "echo", "--cert", "certs/stranger.pem"], "hi")).out.toString()).toBe("hi");
+  });
+  test("takes away the socket that a killed one left, and nothing that is in use or is no socket", async () => {
+    const certs = (name: string): string => join(place.folder, "certs", name);
+    const end = ended(demo);
+    tell(demo, "SIGKILL");
+    await end;
+    writeFileSync(certs("admin-1.sock"), "a file");
+    expect(existsSync(certs(`admin-${port}.sock`))).toBe(true);
+    const other = await unusedPort();
+    demo = place.start(["demo", "--port", String(other)], started);
+    await says(demo, /Ctrl-C ends it/u, "stdout");
+    const left = [port, other, 1].map((one) => existsSync(certs(`admin-${one}.sock`)));
+    expect(left).toEqual([false, true, true]);
+    expect(readFileSync(certs("demo.yaml"), "utf8")).toContain(`- listen: 127.0.0.1:${other}\n`);
   });
 });

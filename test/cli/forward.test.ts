@@ -4,9 +4,10 @@ import { existsSync, statSync, writeFileSync } from "node:fs";
 import { createConnection, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { echo } from "../support/echo-stream.ts";
 import { createTestCa, type TestCa } from "../support/mint.ts";
 import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
-import { echo, type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
+import { type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
 
 let ca: TestCa;
 let gateway: StandIn;

@@ -4,9 +4,10 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Stream } from "../../src/protocol/stream.ts";
+import { echo } from "../support/echo-stream.ts";
 import { createTestCa } from "../support/mint.ts";
 import { createWorkplace, ended, type Workplace } from "../support/run-command.ts";
-import { echo, type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
+import { type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
 
 let gateway: StandIn;
 let place: Workplace;

@@ -1,5 +1,5 @@
 import { PassThrough, Writable } from "node:stream";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Break } from "../../src/base/channel.ts";
 import { StdioChannel } from "../../src/cli/stdio.ts";
 
@@ -37,5 +37,49 @@ describe.each(["throws", "emits"] as const)("an output that %s", (how) => {
     expect(await breakOf(stdio)).toMatchObject({ reason: "cancelled" });
     expect(stdio.fault).toBeUndefined();
     expect(stdio.readerGone).toBe(true);
+  });
+});
+
+describe("lines of input", () => {
+  /** Feeds `chunks` to a channel that is stopped, lets it go on, and gives what came out of it. */
+  function fed(chunks: readonly Buffer[], { stopAfter = Infinity }: { readonly stopAfter?: number } = {}) {
+    const source = new PassThrough();
+    const stdio = new StdioChannel({ input: source as unknown as NodeJS.ReadStream, output: process.stdout, lines: true });
+    const pieces: { readonly chunk: Uint8Array; readonly last: boolean }[] = [];
+    stdio.attach({
+      data: (chunk, last) => {
+        pieces.push({ chunk, last });
+        if (pieces.length % stopAfter === 0) stdio.pause();
+      },
+      end: () => {},
+      drained: () => {},
+      closed: () => {},
+    });
+    stdio.pause();
+    for (const chunk of chunks) source.emit("data", chunk); // a stream that was paused may still have some to give
+    return { stdio, pieces };
+  }
+
+  test("that come in many pieces while we may not pass them on are never copied", () => {
+    const chunks = Array.from({ length: 4_000 }, (_, at) => Buffer.from(at % 1_000 === 999 ? "x\n" : "x"));
+    const concat = vi.spyOn(Buffer, "concat");
+    const { stdio, pieces } = fed(chunks);
+    expect(pieces).toEqual([]);
+    stdio.resume();
+    expect(concat).not.toHaveBeenCalled();
+    concat.mockRestore();
+    expect(pieces.map(({ chunk }) => chunk.length).reduce((sum, length) => sum + length)).toBe(4_000);
+    expect(pieces.filter(({ last }) => last)).toHaveLength(4);
+    const memory = new Set(chunks.map((chunk) => chunk.buffer));
+    expect(pieces.every(({ chunk }) => memory.has(chunk.buffer as ArrayBuffer))).toBe(true);
+  });
+  test("are cut in the same places, wherever the pieces end and however often we are stopped", () => {
+    const text = "one\n\ntwo and\nthree\n";
+    for (let size = 1; size <= text.length; size++) {
+      const chunks = Array.from({ length: Math.ceil(text.length / size) }, (_, at) => Buffer.from(text.slice(at * size, (at + 1) * size)));
+      const { stdio, pieces } = fed(chunks, { stopAfter: 1 });
+      for (let turn = 0; turn < 2 * text.length; turn++) stdio.resume();
+      expect(pieces.map(({ chunk, last }) => Buffer.from(chunk).toString() + (last ? "\n" : "")).join("")).toBe(text);
+    }
   });
 });

@@ -4,8 +4,9 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { type Client, connect, type ConnectOptions, PipegateError } from "../../src/mod.ts";
+import { echo } from "../support/echo-stream.ts";
 import { createTestCa, type Issued, type TestCa } from "../support/mint.ts";
-import { echo, type StandIn, standInGateway, type StandInOptions } from "../support/stand-in-gateway.ts";
+import { type StandIn, standInGateway, type StandInOptions } from "../support/stand-in-gateway.ts";
 
 let ca: TestCa;
 let foreign: TestCa;

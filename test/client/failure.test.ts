@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseGateway } from "../../src/client/address.ts";
+import { connect } from "../../src/client.ts";
 import { type Attempt, explainFailure } from "../../src/client/failure.ts";
 
 const now = Date.UTC(2026, 5, 1);
@@ -60,14 +60,6 @@ describe("a failure to connect", () => {
 
 describe("the gateway's address", () => {
   test.each([
-    ["gw.example:8443", { kind: "tcp", host: "gw.example", port: 8443 }],
-    ["127.0.0.1:1", { kind: "tcp", host: "127.0.0.1", port: 1 }],
-    ["[::1]:8443", { kind: "tcp", host: "::1", port: 8443 }],
-    ["unix:/run/gw.sock", { kind: "unix", path: "/run/gw.sock" }],
-  ])("%s", (text, address) => {
-    expect(parseGateway(text)).toEqual(address);
-  });
-  test.each([
     "",
     "gw.example",
     "gw.example:0",
@@ -80,7 +72,15 @@ describe("the gateway's address", () => {
     "a b:1",
     "unix:",
     "http://gw:1",
-  ])("%j is refused, showing the right form", (text) => {
-    expect(() => parseGateway(text)).toThrow(expect.objectContaining({ code: "usage", next: expect.stringMatching(/host:port/u) }));
+  ])("%j is refused, showing the right form", async (text) => {
+    await expect(connect({ gateway: text, certificate: "", key: "", ca: "" })).rejects.toMatchObject({
+      code: "usage",
+      next: expect.stringMatching(/host:port/u),
+    });
+  });
+  test("that was likely meant is told", async () => {
+    await expect(connect({ gateway: "::1:8443", certificate: "", key: "", ca: "" })).rejects.toMatchObject({
+      message: "::1:8443 is not the address of a gateway: did you mean [::1]:8443",
+    });
   });
 });

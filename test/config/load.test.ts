@@ -76,7 +76,16 @@ describe("a config file", () => {
       trust: { ca: [ca.certificate], crl: [expect.any(Uint8Array)] },
       targets: new Map<string, unknown>([
         ["echo", { kind: "builtin", builtin: "echo" }],
-        ["api", { kind: "tls", addresses: [{ host: "a.example", port: 1 }], ca: [ca.certificate], framing: "u32", dialTimeoutMs: 1000 }],
+        [
+          "api",
+          {
+            kind: "tls",
+            addresses: [{ kind: "tcp", host: "a.example", port: 1 }],
+            ca: [ca.certificate],
+            framing: "u32",
+            dialTimeoutMs: 1000,
+          },
+        ],
         ["db", { kind: "unix", path: join(folder, "db.sock"), framing: "lines", dialTimeoutMs: 5000 }],
       ]),
       rules: [{ clients: ["*"], targets: ["*"], limits: { messages: { perSecond: 5, burst: 5 } }, line: 6 }],

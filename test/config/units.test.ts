@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Reading } from "../../src/base/reading.ts";
 import {
   byteRatePattern,
   formatRate,
@@ -10,7 +11,6 @@ import {
   parseSize,
   parseTime,
   ratePattern,
-  type Reading,
   sizePattern,
   timePattern,
 } from "../../src/config/units.ts";

@@ -4,7 +4,7 @@ import { explanations, type Reason, reasons } from "../../src/base/reason.ts";
 import { Status } from "../../src/cli/exit.ts";
 import type { Identity } from "../../src/identity/identity.ts";
 import { matchesClient, matchesTarget, parseClientPattern, parseTargetPattern } from "../../src/policy/pattern.ts";
-import { identityOf } from "../policy/identity.ts";
+import { identityOf } from "../support/identity.ts";
 
 const page = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
 const manual = page("docs/manual.md");

@@ -45,7 +45,12 @@ async function backEnd(behaviour: Behaviour, options?: BackEndOptions): Promise<
 }
 
 const tcp = (...backEnds: readonly { readonly host: string; readonly port: number }[]) =>
-  ({ kind: "tcp", addresses: backEnds.map(({ host, port }) => ({ host, port })), framing: "u32", dialTimeoutMs: 3_000 }) as const;
+  ({
+    kind: "tcp",
+    addresses: backEnds.map(({ host, port }) => ({ kind: "tcp" as const, host, port })),
+    framing: "u32",
+    dialTimeoutMs: 3_000,
+  }) as const;
 
 /** A port where nobody listens and nobody will: a connection goes out from it. */
 async function refusedPort(): Promise<number> {

@@ -54,7 +54,8 @@ async function dialRaw(port: number): Promise<TLSSocket> {
   return socket;
 }
 
-const tcp = ({ host, port }: BackEnd) => ({ kind: "tcp", addresses: [{ host, port }], framing: "u32", dialTimeoutMs: 3_000 }) as const;
+const tcp = ({ host, port }: BackEnd) =>
+  ({ kind: "tcp", addresses: [{ kind: "tcp", host, port }], framing: "u32", dialTimeoutMs: 3_000 }) as const;
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => "none",

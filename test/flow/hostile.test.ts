@@ -38,7 +38,7 @@ const backEnds: BackEnd[] = [];
 const tcp = async (behaviour: Behaviour) => {
   const one = await startBackEnd(behaviour);
   backEnds.push(one);
-  return { kind: "tcp", addresses: [{ host: one.host, port: one.port }], framing: "u32", dialTimeoutMs: 5_000 } as const;
+  return { kind: "tcp", addresses: [{ kind: "tcp", host: one.host, port: one.port }], framing: "u32", dialTimeoutMs: 5_000 } as const;
 };
 afterAll(async () => {
   for (const one of backEnds) await one.close();

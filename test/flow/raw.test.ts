@@ -40,7 +40,12 @@ beforeAll(async () => {
     targets: Object.fromEntries(
       names.map((name) => [
         name,
-        { kind: "tcp", addresses: [{ host: "127.0.0.1", port: backEnds.get(name)!.port }], framing: "u32", dialTimeoutMs: 2_000 },
+        {
+          kind: "tcp",
+          addresses: [{ kind: "tcp", host: "127.0.0.1", port: backEnds.get(name)!.port }],
+          framing: "u32",
+          dialTimeoutMs: 2_000,
+        },
       ]),
     ),
     rules: [{ clients: ["spiffe://dev/agent/alice"] }, { clients: ["spiffe://dev/agent/mallory"], targets: ["deaf"] }],

@@ -81,7 +81,8 @@ const page = randomBytes(3 << 20);
 beforeAll(async () => {
   for (const name of ["nginx", "redis", "postgres"] as const) ports[name] = await freePort();
   back = await startBackEnd(echo);
-  const tcp = (port: number) => ({ kind: "tcp", addresses: [{ host: "127.0.0.1", port }], framing: "u32", dialTimeoutMs: 5_000 }) as const;
+  const tcp = (port: number) =>
+    ({ kind: "tcp", addresses: [{ kind: "tcp", host: "127.0.0.1", port }], framing: "u32", dialTimeoutMs: 5_000 }) as const;
   setup = await startGateway({
     ca,
     raw: ["echo", "web"],

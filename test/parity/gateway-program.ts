@@ -27,7 +27,7 @@ const backEnd = createServer({ allowHalfOpen: true }, (socket) => {
 });
 await new Promise<void>((resolve) => backEnd.listen(0, "127.0.0.1", resolve));
 const { port } = backEnd.address() as { port: number };
-const addresses = [{ host: "127.0.0.1", port }];
+const addresses = [{ kind: "tcp" as const, host: "127.0.0.1", port }];
 const setup = await startGateway({
   targets: {
     echo: { kind: "builtin", builtin: "echo" },

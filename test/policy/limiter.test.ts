@@ -4,7 +4,7 @@ import { Limiter, type Connected, type PipeLease } from "../../src/policy/limite
 import type { Limits, Rule } from "../../src/policy/rule.ts";
 import { unlimited } from "../../src/policy/throttle.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { identityOf } from "./identity.ts";
+import { identityOf } from "../support/identity.ts";
 
 function ruleWith(limits: Limits, targets: readonly string[] = ["*"]): Rule {
   return { clients: ["*"], targets, limits, line: 0 };

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import { isTargetName, matchesClient, matchesTarget, parseClientPattern, parseTargetPattern } from "../../src/policy/pattern.ts";
-import { identityOf } from "./identity.ts";
+import { identityOf } from "../support/identity.ts";
 
 const hex = "ab12".repeat(16);
 const pairs = hex.toUpperCase().match(/../g)!.join(":");
@@ -298,6 +298,8 @@ describe("a target pattern", () => {
   });
 
   test("and a name agree on the alphabet", () => {
+    for (const name of ["", "-x", ".x", "_x", "a".repeat(256)]) expect(isTargetName(name)).toBe(false);
+    for (const name of ["x", "0", "a-._", "a".repeat(255)]) expect(isTargetName(name)).toBe(true);
     fc.assert(
       fc.property(fc.string({ minLength: 1, maxLength: 5 }), (name) => {
         expect(matchesTarget(parseTargetPattern("*"), name)).toBe(isTargetName(name));

@@ -4,6 +4,7 @@ import { toCode } from "../../src/protocol/code.ts";
 import * as wire from "../../src/protocol/frame.ts";
 import { FRAME_COST, Type } from "../../src/protocol/frame.ts";
 import { ReceiveWindow } from "../../src/protocol/window.ts";
+import { echo } from "../support/echo-stream.ts";
 import { dataFrame, RawPeer } from "../support/raw-peer.ts";
 import { Collected, sessionPair } from "../support/session-pair.ts";
 
@@ -159,19 +160,7 @@ describe("a receiver", () => {
 
 describe("many streams", () => {
   test("do not deadlock when both directions are full on both sides", () => {
-    const pair = sessionPair({
-      open: (stream) => {
-        stream.attach({
-          data: (chunk, last) => {
-            if (!stream.write(chunk, last)) stream.pause();
-          },
-          end: () => stream.closeWrite(),
-          drained: () => stream.resume(),
-          closed: () => stream.release(),
-        });
-        stream.accept();
-      },
-    });
+    const pair = sessionPair({ open: echo });
     const size = 6 * MiB;
     const all = Array.from({ length: 8 }, (_, n) => {
       const stream = pair.client.open("echo", { messages: false });

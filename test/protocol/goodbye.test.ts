@@ -30,6 +30,21 @@ function answeredUnread(): Pair & ReturnType<typeof opened> {
   return { ...pair, ...stream };
 }
 
+/** A question and its whole answer of 50,000 bytes, which the transport has not sent when the gateway drains and says goodbye. */
+function answeredUnsent(): Pair & ReturnType<typeof opened> {
+  const pair = sessionPair();
+  const stream = opened(pair);
+  stream.near.closeWrite();
+  pair.clock.turn();
+  pair.toClient.held = true;
+  stream.far.write(answer.subarray(0, 50_000), false);
+  stream.far.closeWrite();
+  pair.gateway.drain(60_000);
+  pair.clock.turn();
+  stream.far.release();
+  return { ...pair, ...stream };
+}
+
 describe("after an orderly goodbye", () => {
   test("what has come whole is read to its end, and only then is the session closed", () => {
     const { near, got, closed, clock, toClient } = answeredUnread();
@@ -70,16 +85,7 @@ describe("after an orderly goodbye", () => {
 
   test("bytes that the transport has not sent yet still leave, for 30 s at most", () => {
     for (const sends of [true, false]) {
-      const pair = sessionPair();
-      const { near, far, got } = opened(pair);
-      near.closeWrite();
-      pair.clock.turn();
-      pair.toClient.held = true;
-      far.write(answer.subarray(0, 50_000), false);
-      far.closeWrite();
-      pair.gateway.drain(60_000);
-      pair.clock.turn();
-      far.release();
+      const { got, ...pair } = answeredUnsent();
       pair.clock.advance(20_000);
       expect([pair.toClient.destroyed, got.bytes.length]).toEqual([false, 0]);
       if (sends) {
@@ -94,16 +100,7 @@ describe("after an orderly goodbye", () => {
   });
 
   test("who closes again with a reason has no more patience", () => {
-    const pair = sessionPair();
-    const { near, far } = opened(pair);
-    near.closeWrite();
-    pair.clock.turn();
-    pair.toClient.held = true;
-    far.write(answer.subarray(0, 50_000), false);
-    far.closeWrite();
-    pair.gateway.drain(60_000);
-    pair.clock.turn();
-    far.release();
+    const pair = answeredUnsent();
     pair.clock.turn();
     pair.gateway.close({ reason: "draining" });
     expect(pair.toClient.destroyed).toBe(true);

@@ -3,7 +3,8 @@ import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
-import { dial, type DialAddress, type DialOptions, dialTls } from "../../src/runtime/dial.ts";
+import type { SocketAddress } from "../../src/base/address.ts";
+import { dial, type DialOptions, dialTls } from "../../src/runtime/dial.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -44,9 +45,9 @@ async function failure(promise: Promise<unknown>): Promise<PipegateError> {
 }
 
 const how = (more: Partial<DialOptions> = {}): DialOptions => ({ timeoutMs: 10_000, signal: never, ...more });
-const local = ({ port }: { readonly port: number }): DialAddress => ({ host: "127.0.0.1", port });
+const local = ({ port }: { readonly port: number }): SocketAddress => ({ kind: "tcp", host: "127.0.0.1", port });
 
-async function roundTrip(addresses: readonly DialAddress[], options: DialOptions): Promise<string> {
+async function roundTrip(addresses: readonly SocketAddress[], options: DialOptions): Promise<string> {
   const { channel, text } = await dial(addresses, options);
   const watch = new ChannelWatch(channel);
   channel.write(Buffer.from("hi"), false);
@@ -68,20 +69,20 @@ describe("dialling a back end", () => {
     const tcp = await start(echo);
     const unix = await start(echo, { unix: true });
     expect(await roundTrip([local(tcp)], how())).toBe(`127.0.0.1:${tcp.port}`);
-    expect(await roundTrip([{ path: unix.path }], how())).toBe(`unix:${unix.path}`);
-    expect(await roundTrip([{ host: "localhost", port: tcp.port }], how())).toBe(`127.0.0.1:${tcp.port}`);
+    expect(await roundTrip([{ kind: "unix", path: unix.path }], how())).toBe(`unix:${unix.path}`);
+    expect(await roundTrip([{ kind: "tcp", host: "localhost", port: tcp.port }], how())).toBe(`127.0.0.1:${tcp.port}`);
   });
 
   test("a refused connection is target_unavailable, with the address and the cause in the detail", async () => {
     const port = await freePort();
-    const error = await failure(dial([{ host: "127.0.0.1", port }], how()));
+    const error = await failure(dial([{ kind: "tcp", host: "127.0.0.1", port }], how()));
     expect(error.code).toBe("target_unavailable");
     expect(error.message).toContain(`127.0.0.1:${port}`);
     expect(error.message).toContain("ECONNREFUSED");
   });
 
   test("a unix socket that is not there is target_unavailable", async () => {
-    const error = await failure(dial([{ path: "/nowhere/at/all.sock" }], how()));
+    const error = await failure(dial([{ kind: "unix", path: "/nowhere/at/all.sock" }], how()));
     expect([error.code, error.message.includes("unix:/nowhere/at/all.sock"), error.message.includes("ENOENT")]).toEqual([
       "target_unavailable",
       true,
@@ -90,20 +91,22 @@ describe("dialling a back end", () => {
   });
 
   test("a name that does not exist is target_unavailable, and the next address is tried", async () => {
-    const error = await failure(dial([{ host: "no-such-host.invalid", port: 1 }], how()));
+    const error = await failure(dial([{ kind: "tcp", host: "no-such-host.invalid", port: 1 }], how()));
     expect(error.code).toBe("target_unavailable");
     expect(error.message).toMatch(/no-such-host\.invalid.*(ENOTFOUND|EAI_AGAIN)/);
     const backEnd = await start(echo);
-    expect(await roundTrip([{ host: "no-such-host.invalid", port: 1 }, local(backEnd)], how())).toBe(`127.0.0.1:${backEnd.port}`);
+    expect(await roundTrip([{ kind: "tcp", host: "no-such-host.invalid", port: 1 }, local(backEnd)], how())).toBe(
+      `127.0.0.1:${backEnd.port}`,
+    );
   });
 
   test("addresses are tried in turn, and a later one is not dialled once one stands", async () => {
     const first = await start(echo);
     const second = await start(echo);
-    const refused: DialAddress = { host: "127.0.0.1", port: await freePort() };
+    const refused: SocketAddress = { kind: "tcp", host: "127.0.0.1", port: await freePort() };
     expect(await roundTrip([refused, local(first), local(second)], how())).toBe(`127.0.0.1:${first.port}`);
     expect([first.connections, second.connections]).toEqual([1, 0]);
-    const error = await failure(dial([refused, { path: "/nowhere.sock" }], how()));
+    const error = await failure(dial([refused, { kind: "unix", path: "/nowhere.sock" }], how()));
     expect([error.message.includes(String(refused.port)), error.message.includes("/nowhere.sock")]).toEqual([true, true]);
   });
 
@@ -156,7 +159,7 @@ describe("dialling a back end over TLS", () => {
   test("a back end of the configured CA is reached by address, by name, and by the name that is set", async () => {
     const backEnd = await serve(ca.gateway());
     expect(await roundTrip([local(backEnd)], trusting())).toMatch(/:\d+$/);
-    expect(await roundTrip([{ host: "localhost", port: backEnd.port }], trusting())).toMatch(/:\d+$/);
+    expect(await roundTrip([{ kind: "tcp", host: "localhost", port: backEnd.port }], trusting())).toMatch(/:\d+$/);
     const other = await serve({ dns: "db.internal" });
     expect(await roundTrip([local(other)], trusting({ serverName: "db.internal" }))).toMatch(/:\d+$/);
   });

@@ -28,7 +28,7 @@ describe.each(["tcp", "tls"] as const)("a %s channel that is reset after its end
           const backEnd = await startBackEnd(behaviour, transport === "tls" ? { tls: { cert: own.certificate, key: own.key } } : {});
           backEnds.push(backEnd);
           const tls = transport === "tls" ? { tls: dialTls({ ca: [ca.certificate] }) } : {};
-          const address = { host: backEnd.host, port: backEnd.port };
+          const address = { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
           const { channel } = await dial([address], { timeoutMs: 5_000, signal: new AbortController().signal, ...tls });
           const watch = new ChannelWatch(channel);
           if (behaviour === halfClosing) await watch.until(() => watch.ended);

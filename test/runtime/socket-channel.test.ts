@@ -45,7 +45,9 @@ async function reach(transport: Transport, behaviour: Behaviour): Promise<{ read
     ...(tls ? { tls: { cert: issued.certificate, key: issued.key, ...(transport === "tls 1.2" ? { maxVersion: "TLSv1.2" } : {}) } } : {}),
   });
   open.push(backEnd);
-  const address = backEnd.path ? { path: backEnd.path } : { host: backEnd.host, port: backEnd.port };
+  const address = backEnd.path
+    ? { kind: "unix" as const, path: backEnd.path }
+    : { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
   const { channel } = await dial([address], {
     timeoutMs: 10_000,
     signal: never,

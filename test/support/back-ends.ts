@@ -148,7 +148,7 @@ export const halfClosing: Behaviour = (socket, backEnd) => {
   socket.end();
 };
 
-/** A RST and nothing else: `resetAndDestroy` sends a FIN first, which on Node 22 is seen as an end. */
+/** A RST and nothing else: `resetAndDestroy` sends a FIN first, which may be seen as an end. */
 export function cut(socket: Socket): void {
   Object.assign(socket, { resetAndClosing: true, _resetAndClosing: true });
   socket.destroy();

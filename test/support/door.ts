@@ -2,9 +2,9 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { expect } from "vitest";
-import { createTrust } from "../../src/identity/judge.ts";
 import { listen, type Listener, type ListenerRefusal, type SecureConnection } from "../../src/tls/listener.ts";
-import { listenerDefaults, type ListenerOptions } from "../../src/tls/listener-options.ts";
+import type { ListenerOptions } from "../../src/tls/listener-options.ts";
+import { doorOptions } from "./door-options.ts";
 import type { TestCa } from "./mint.ts";
 
 export interface DoorSetup {
@@ -31,19 +31,12 @@ export interface TestDoor extends AsyncDisposable {
 }
 
 export async function openDoor({ ca, options = {}, serve = answer }: DoorSetup): Promise<TestDoor> {
-  const own = ca.gateway();
   const connections: SeenConnection[] = [];
   const refusals: ListenerRefusal[] = [];
   let [nextRefusal, nextConnection] = [0, 0];
   const listener = await listen(
     {
-      ...listenerDefaults,
-      address: { kind: "tcp", host: "127.0.0.1", port: 0 },
-      credentials: { certificate: own.certificate, key: own.key },
-      trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
-      ca: [ca.certificate],
-      alpn: ["pipegate/1"],
-      withoutAlpn: false,
+      ...doorOptions(ca),
       ...options,
     },
     {

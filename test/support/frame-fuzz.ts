@@ -6,6 +6,7 @@ import { Buffer } from "node:buffer";
 import type { Break } from "../../src/base/channel.ts";
 import * as wire from "../../src/protocol/frame.ts";
 import { Session } from "../../src/protocol/session.ts";
+import { echo } from "./echo-stream.ts";
 import { FakeClock } from "./fake-clock.ts";
 
 /** xorshift32: small, fast, the same everywhere. */
@@ -83,17 +84,7 @@ export function fuzzSessions({ frames, seed }: { readonly frames: number; readon
       clock,
       transport: { write: (_chunk, written) => clock.soon(written), end: () => {}, destroy: () => {} },
       events: {
-        open: (stream) => {
-          stream.attach({
-            data: (chunk, last) => {
-              if (!stream.write(chunk, last)) stream.pause();
-            },
-            end: () => stream.closeWrite(),
-            drained: () => stream.resume(),
-            closed: () => stream.release(),
-          });
-          stream.accept();
-        },
+        open: echo,
         closed: (why) => ((broken = why), closed++),
       },
     });

@@ -8,6 +8,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import type { Session, SessionOptions } from "../../src/protocol/session.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { sessionOver } from "../../src/tls/session-socket.ts";
+import { echo } from "./echo-stream.ts";
 import type { TestCa } from "./mint.ts";
 
 export interface StandIn {
@@ -29,19 +30,6 @@ export interface StandInOptions {
   readonly tls?: TlsOptions;
   /** Does something else with the socket than to speak pipegate/1. */
   instead?(socket: TLSSocket): void;
-}
-
-/** Accepts the stream and sends back what it brings. */
-export function echo(stream: Stream): void {
-  stream.accept();
-  stream.attach({
-    data: (chunk, last) => {
-      if (!stream.write(chunk, last)) stream.pause();
-    },
-    end: () => stream.closeWrite(),
-    drained: () => stream.resume(),
-    closed: () => stream.release(),
-  });
 }
 
 export async function standInGateway(options: StandInOptions): Promise<StandIn> {

@@ -98,7 +98,12 @@ function held(): number {
 export async function fuzzTls({ frames, seed }: { readonly frames: number; readonly seed: number }): Promise<TlsFuzzResult> {
   const ca = createTestCa();
   const backEnd = await startBackEnd(echo);
-  const tcp = { kind: "tcp", addresses: [{ host: backEnd.host, port: backEnd.port }], framing: "u32", dialTimeoutMs: 5_000 } as const;
+  const tcp = {
+    kind: "tcp",
+    addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
+    framing: "u32",
+    dialTimeoutMs: 5_000,
+  } as const;
   const gateways = [await startGateway({ ca }), await startGateway({ ca, targets: { echo: tcp } })] as const;
   const credentials = ({ certificate, key }: Issued): WireCredentials => ({ certificate, key, ca: ca.certificate });
   const [who, honest] = [credentials(ca.client("mallory")), credentials(ca.client("honest"))];

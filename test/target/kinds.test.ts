@@ -15,6 +15,7 @@ import {
   u32Responder,
 } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
+import { identityOf } from "../support/identity.ts";
 import { createTestCa } from "../support/mint.ts";
 import { encode } from "./frame-reference.ts";
 
@@ -27,21 +28,10 @@ afterEach(async () => {
   for (const backEnd of open.splice(0)) await backEnd.close();
 });
 
-const identity: OpenRequest["identity"] = {
-  principal: "cn:test",
-  uri: undefined,
-  dns: [],
-  cn: "test",
-  fingerprint: `sha256:${"0".repeat(64)}`,
-  serial: "01",
-  issuer: "test",
-  notBefore: 0,
-  notAfter: 1,
-};
 const request = (messages: boolean, maxMessageBytes = MiB): OpenRequest => ({
   messages,
   maxMessageBytes,
-  identity,
+  identity: identityOf({ cn: "test" }),
   signal: new AbortController().signal,
 });
 
@@ -56,7 +46,7 @@ async function start(
   const backEnd = await startBackEnd(behaviour, options);
   open.push(backEnd);
   const stream = { framing, dialTimeoutMs: targetDefaults.dialTimeoutMs };
-  const addresses = [{ host: "127.0.0.1", port: backEnd.port }];
+  const addresses = [{ kind: "tcp" as const, host: "127.0.0.1", port: backEnd.port }];
   if (kind === "unix") return { kind, path: backEnd.path, ...stream };
   return kind === "tcp" ? { kind, addresses, ...stream } : { kind, addresses, ca: [ca.certificate], ...stream };
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDoor, type TestDoor } from "../support/door.ts";
+import { clientOptions } from "../support/door-options.ts";
 import { createTestCa } from "../support/mint.ts";
 import { startProgram } from "../support/this-runtime.ts";
 
@@ -24,11 +25,7 @@ describe("a listener on a unix socket", () => {
     expect([statSync(path).mode & 0o777, process.umask(before)]).toEqual([0o660, 0o022]);
     const socket = connectTls({
       path,
-      ca: ca.certificate,
-      cert: alice.certificate,
-      key: alice.key,
-      servername: "localhost",
-      ALPNProtocols: ["pipegate/1"],
+      ...clientOptions(ca, alice),
     });
     expect(String((await once(socket, "data"))[0])).toBe("hello\n");
     expect((await door.connection()).source).toEqual({ text: "unix", key: "unix" });

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { connect as connectTls } from "node:tls";
 import { describe, expect, test } from "vitest";
 import { openDoor, rawClient, type TestDoor } from "../support/door.ts";
+import { clientOptions } from "../support/door-options.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { createTestCa } from "../support/mint.ts";
 
@@ -12,11 +13,7 @@ async function greeted(door: TestDoor, host = "127.0.0.1"): Promise<{ destroy():
   const socket = connectTls({
     host,
     port: door.port,
-    ca: ca.certificate,
-    cert: alice.certificate,
-    key: alice.key,
-    servername: "localhost",
-    ALPNProtocols: ["pipegate/1"],
+    ...clientOptions(ca, alice),
   });
   expect(String((await once(socket, "data"))[0])).toBe("hello\n");
   return socket;

@@ -4,6 +4,7 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "n
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FakeClock } from "../support/fake-clock.ts";
 import { closed, openDoor, rawClient, type TestDoor } from "../support/door.ts";
+import { clientOptions } from "../support/door-options.ts";
 import { clientHello } from "../support/hello.ts";
 import { createTestCa } from "../support/mint.ts";
 import { opensslClient } from "../support/openssl-client.ts";
@@ -30,11 +31,7 @@ function dial(door: TestDoor, options: ConnectionOptions = {}): TLSSocket {
   const socket = connectTls({
     host: "127.0.0.1",
     port: door.port,
-    ca: ca.certificate,
-    cert: alice.certificate,
-    key: alice.key,
-    servername: "localhost",
-    ALPNProtocols: ["pipegate/1"],
+    ...clientOptions(ca, alice),
     ...options,
   });
   socket.on("error", () => {});

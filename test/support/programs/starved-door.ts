@@ -1,26 +1,13 @@
 /** A door in a process with few descriptors, and clients that take them all: prints how busy it was meanwhile, and whether it serves after. */
 import { connect } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { createTrust } from "../../../src/identity/judge.ts";
 import { listen } from "../../../src/tls/listener.ts";
-import { listenerDefaults } from "../../../src/tls/listener-options.ts";
+import { clientOptions, doorOptions } from "../door-options.ts";
 import { createTestCa } from "../mint.ts";
 
 process.on("SIGTERM", () => process.exit(1)); // as the gateway does; Deno makes a pipe for signals, and panics when it cannot
 const ca = createTestCa();
-const [own, alice] = [ca.gateway(), ca.client("alice")];
-const listener = await listen(
-  {
-    ...listenerDefaults,
-    address: { kind: "tcp", host: "127.0.0.1", port: 0 },
-    credentials: { certificate: own.certificate, key: own.key },
-    trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
-    ca: [ca.certificate],
-    alpn: ["pipegate/1"],
-    withoutAlpn: false,
-  },
-  { connection: ({ socket }) => void socket.write("hello"), refused: () => {} },
-);
+const listener = await listen(doorOptions(ca), { connection: ({ socket }) => void socket.write("hello"), refused: () => {} });
 const port = listener.address.kind === "tcp" ? listener.address.port : 0;
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -32,7 +19,7 @@ const { user, system } = process.cpuUsage(before);
 for (const hog of hogs) hog.destroy();
 await sleep(300);
 
-const credentials = { ca: ca.certificate, cert: alice.certificate, key: alice.key, servername: "localhost", ALPNProtocols: ["pipegate/1"] };
+const credentials = clientOptions(ca, ca.client("alice"));
 const tryOnce = (): Promise<boolean> =>
   new Promise((resolve) => {
     const client = connectTls({ host: "127.0.0.1", port, ...credentials });

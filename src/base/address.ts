@@ -3,26 +3,45 @@
  * (`127.1`, `0x7f.1`, port 0 for `[::1]:80`). Promises: one meaning a text, or it is refused with the form that was likely meant.
  * Leaves to others: names are resolved when they are dialled, paths are made absolute by whoever knows the folder.
  */
-import type { Address } from "../target/target.ts";
-import type { ListenAddress } from "../tls/listener-options.ts";
-import type { Reading } from "./units.ts";
+import type { Reading } from "./reading.ts";
 
-/** What the operating system takes as the path of a unix socket, in bytes. */
-export const MAX_SOCKET_PATH = 107;
-
-/** Where to listen. Port 0 means any that is free. */
-export function parseListen(text: string): Reading<ListenAddress> {
-  if (text.startsWith("unix:")) {
-    const path = parseSocketPath(text.slice("unix:".length));
-    return path.ok ? { ok: true, value: { kind: "unix", path: path.value } } : path;
-  }
-  const address = parseAddress(text, { least: 0 });
-  return address.ok ? { ok: true, value: { kind: "tcp", ...address.value } } : address;
+export interface TcpAddress {
+  readonly kind: "tcp";
+  /** A name or an IP address, v6 without brackets. */
+  readonly host: string;
+  readonly port: number;
 }
 
-/** What to dial: `host:port`. */
-export function parseDial(text: string): Reading<Address> {
+export interface UnixAddress {
+  readonly kind: "unix";
+  readonly path: string;
+}
+
+export type SocketAddress = TcpAddress | UnixAddress;
+
+/** What the operating system takes as the path of a unix socket, in bytes. */
+export const MAX_SOCKET_PATH: number = process.platform === "darwin" ? 103 : 107;
+
+/** Where to listen. Port 0 means any that is free. */
+export function parseListen(text: string): Reading<SocketAddress> {
+  return parseUnix(text) ?? parseAddress(text, { least: 0 });
+}
+
+/** What to dial. */
+export function parseDial(text: string): Reading<SocketAddress> {
+  return parseUnix(text) ?? parseTcp(text);
+}
+
+/** What to dial over TCP: `host:port`. */
+export function parseTcp(text: string): Reading<TcpAddress> {
   return parseAddress(text, { least: 1 });
+}
+
+/** Undefined: it does not start as the address of a unix socket does. */
+function parseUnix(text: string): Reading<UnixAddress> | undefined {
+  if (!text.startsWith("unix:")) return undefined;
+  const path = parseSocketPath(text.slice("unix:".length));
+  return path.ok ? { ok: true, value: { kind: "unix", path: path.value } } : path;
 }
 
 /** The path of a unix socket, without `unix:`. */
@@ -30,12 +49,16 @@ export function parseSocketPath(path: string): Reading<string> {
   if (path === "") return { ok: false, note: "the path is missing, as in unix:/run/pipegate.sock" };
   if (/[\u0000-\u001f\u007f]/.test(path)) return { ok: false, note: "a path has no control characters" };
   if (path.startsWith("//")) return { ok: false, note: `did you mean unix:${path.replace(/^\/+/, "/")}` };
-  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH)
-    return { ok: false, note: `a socket's path ends at ${MAX_SOCKET_PATH} bytes` };
+  if (!fitsSocket(path)) return { ok: false, note: `a socket's path ends at ${MAX_SOCKET_PATH} bytes` };
   return { ok: true, value: path };
 }
 
-function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Reading<Address> {
+/** Whether the path of a unix socket is short enough to be one. */
+export function fitsSocket(path: string): boolean {
+  return new TextEncoder().encode(path).length <= MAX_SOCKET_PATH;
+}
+
+function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Reading<TcpAddress> {
   const [, six, name, digits] = /^(?:\[([^\]]*)\]|([^\s:[\]]*)):([0-9]{1,5})$/.exec(text) ?? [];
   if (digits === undefined) return { ok: false, ...noteFor(text) };
   const port = Number(digits);
@@ -43,11 +66,13 @@ function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Readi
   if (digits.length > 1 && digits.startsWith("0")) return { ok: false, ...guess(`${text.slice(0, -digits.length)}${port}`) };
   if (six !== undefined) {
     const host = parseV6(six);
-    return host === undefined ? { ok: false, note: `${printed(six)} is not an IPv6 address` } : { ok: true, value: { host, port } };
+    return host === undefined
+      ? { ok: false, note: `${printed(six)} is not an IPv6 address` }
+      : { ok: true, value: { kind: "tcp", host, port } };
   }
   if (name === "" || name === "*") return { ok: false, note: `did you mean 0.0.0.0:${port} or [::]:${port}` };
   const fault = hostFault(name!);
-  return fault === undefined ? { ok: true, value: { host: name!.toLowerCase(), port } } : { ok: false, note: fault };
+  return fault === undefined ? { ok: true, value: { kind: "tcp", host: name!.toLowerCase(), port } } : { ok: false, note: fault };
 }
 
 /** An IPv6 address in its shortest form, or undefined. */
@@ -119,13 +144,13 @@ function printed(text: string): string {
 }
 
 /** As it is written: `[::1]:80`, `unix:/run/x.sock`. */
-export function addressLine(address: ListenAddress | Address): string {
-  if ("path" in address) return `unix:${address.path}`;
+export function addressText(address: SocketAddress): string {
+  if (address.kind === "unix") return `unix:${address.path}`;
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
 /** Whether two listeners could not both have their addresses. A wildcard overlaps every address of its port (`[::]` those of IPv4, too). */
-export function collide(a: ListenAddress, b: ListenAddress): boolean {
+export function collide(a: SocketAddress, b: SocketAddress): boolean {
   if (a.kind === "unix" || b.kind === "unix") return a.kind === "unix" && b.kind === "unix" && a.path === b.path;
   if (a.port !== b.port || a.port === 0) return false;
   if (a.host === b.host || a.host === "::" || b.host === "::") return true;

@@ -1,7 +1,18 @@
 import { isIPv6 } from "node:net";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { addressLine, collide, hostFault, parseDial, parseListen, parseSocketPath, parseV6 } from "../../src/config/address.ts";
+import {
+  addressText,
+  collide,
+  hostFault,
+  MAX_SOCKET_PATH,
+  parseDial,
+  parseListen,
+  parseSocketPath,
+  parseTcp,
+  parseV6,
+  type SocketAddress,
+} from "../../src/base/address.ts";
 
 describe("an address to listen on", () => {
   test.each([
@@ -58,8 +69,8 @@ describe("an address to listen on", () => {
     ["unix:", "the path is missing, as in unix:/run/pipegate.sock"],
     ["unix:///run/x.sock", "did you mean unix:/run/x.sock"],
     ["unix:a\0b", "a path has no control characters"],
-    [`unix:/${"x".repeat(107)}`, "a socket's path ends at 107 bytes"],
-    [`unix:/${"ü".repeat(54)}`, "a socket's path ends at 107 bytes"],
+    [`unix:/${"x".repeat(107)}`, `a socket's path ends at ${MAX_SOCKET_PATH} bytes`],
+    [`unix:/${"ü".repeat(54)}`, `a socket's path ends at ${MAX_SOCKET_PATH} bytes`],
   ])("%j: %s", (text, note) => {
     if (note === null) expect(parseListen(text).ok).toBe(true);
     else expect(parseListen(text)).toEqual({ ok: false, ...(note === undefined ? {} : { note }) });
@@ -68,14 +79,20 @@ describe("an address to listen on", () => {
 
 describe("an address to dial", () => {
   test("is a host and a port that is not 0", () => {
-    expect(parseDial("10.0.0.5:5432")).toEqual({ ok: true, value: { host: "10.0.0.5", port: 5432 } });
-    expect(parseDial("10.0.0.5:0")).toEqual({ ok: false, note: "ports go from 1 to 65535" });
-    expect(parseDial("unix:/run/x.sock").ok).toBe(false);
+    for (const parse of [parseDial, parseTcp]) {
+      expect(parse("10.0.0.5:5432")).toEqual({ ok: true, value: { kind: "tcp", host: "10.0.0.5", port: 5432 } });
+      expect(parse("10.0.0.5:0")).toEqual({ ok: false, note: "ports go from 1 to 65535" });
+    }
+  });
+  test("may be a unix socket, where it may", () => {
+    expect(parseDial("unix:/run/x.sock")).toEqual({ ok: true, value: { kind: "unix", path: "/run/x.sock" } });
+    expect(parseDial("unix:").ok).toBe(false);
+    expect(parseTcp("unix:/run/x.sock").ok).toBe(false);
   });
 });
 
 describe("two listeners", () => {
-  const listen = (text: string): Parameters<typeof collide>[0] => {
+  const listen = (text: string): SocketAddress => {
     const reading = parseListen(text);
     if (!reading.ok) throw new Error(text);
     return reading.value;
@@ -125,7 +142,7 @@ describe("whatever is written", () => {
       fc.property(host, fc.integer({ min: 0, max: 65535 }), (name, port) => {
         const reading = parseListen(`${name}:${port}`);
         if (!reading.ok) throw new Error(`${name}:${port}`);
-        expect(parseListen(addressLine(reading.value))).toEqual(reading);
+        expect(parseListen(addressText(reading.value))).toEqual(reading);
       }),
     );
   });

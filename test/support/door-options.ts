@@ -1,0 +1,30 @@
+/** Both ends of a TLS door on loopback, for programs as well as for tests (so without vitest). */
+import type { ConnectionOptions } from "node:tls";
+import { createTrust } from "../../src/identity/judge.ts";
+import { listenerDefaults, type ListenerOptions } from "../../src/tls/listener-options.ts";
+import type { Issued, TestCa } from "./mint.ts";
+
+/** A door on a free port, with a certificate of `ca` and for the clients of `ca`. */
+export function doorOptions(ca: TestCa): ListenerOptions {
+  const own = ca.gateway();
+  return {
+    ...listenerDefaults,
+    address: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    credentials: { certificate: own.certificate, key: own.key },
+    trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
+    ca: [ca.certificate],
+    alpn: ["pipegate/1"],
+    withoutAlpn: false,
+  };
+}
+
+/** A client of that door; where to dial is the caller's to add. */
+export function clientOptions(ca: TestCa, client: Issued): ConnectionOptions {
+  return {
+    ca: ca.certificate,
+    cert: client.certificate,
+    key: client.key,
+    servername: "localhost",
+    ALPNProtocols: ["pipegate/1"],
+  };
+}
