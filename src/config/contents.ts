@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { isAbsolute, join } from "node:path";
 import { PipegateError } from "../base/error.ts";
 import { createTrust } from "../identity/judge.ts";
-import { checkCredentials, type CheckOptions } from "./credentials.ts";
+import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "./files.ts";
 import { pathText, type Path } from "./problem.ts";
@@ -105,9 +105,8 @@ async function readPair(
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
   const key = await reader.file([...path, "key"], at(holder, "key"), { secret: true });
   const checked = checkCredentials({ certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") }, check);
-  if (certificate !== undefined && checked.certificate !== undefined)
-    reader.problem(certificate.path, `${certificate.label} ${checked.certificate}`);
-  if (key !== undefined && checked.key !== undefined) reader.problem(key.path, `${key.label} ${checked.key}`);
+  for (const [named, fault] of [[certificate, checked.certificate] as const, [key, checked.key] as const])
+    if (named !== undefined && fault !== undefined) reader.problem(named.path, `${named.label} ${fault.says}; ${fault.next}`);
   if (certificate !== undefined)
     for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
 }

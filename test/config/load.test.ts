@@ -171,7 +171,7 @@ describe("a file that a config names", () => {
     [
       "is no key",
       () => put("gateway-key.pem", "hello", 0o600),
-      `${key} holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----`,
+      `${key} holds no private key in PEM; name one that begins with -----BEGIN PRIVATE KEY-----`,
     ],
     [
       "is a damaged key",
@@ -189,13 +189,13 @@ describe("a file that a config names", () => {
         await put("gateway.pem", own.key, 0o600);
         await put("gateway-key.pem", own.certificate, 0o600);
       },
-      `${certificate} holds a key and no certificate; are the two exchanged?`,
-      `${key} holds a certificate and no key; are the two exchanged?`,
+      `${certificate} holds a key and no certificate; see whether the two are exchanged`,
+      `${key} holds a certificate and no key; see whether the two are exchanged`,
     ],
     [
       "is no certificate",
       () => put("gateway.pem", "hello"),
-      `${certificate} holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----`,
+      `${certificate} holds no certificate in PEM; name one that begins with -----BEGIN CERTIFICATE-----`,
     ],
     [
       "is half a certificate",
@@ -210,17 +210,17 @@ describe("a file that a config names", () => {
     [
       "is a CA's certificate instead of ours",
       () => put("gateway.pem", ca.certificate),
-      `${certificate} holds a CA's certificate instead of one that it issued for us`,
+      `${certificate} is a CA's instead of one that it issued for us; issue one: pipegate ca issue --role gateway`,
     ],
     [
       "is a chain in the wrong order",
       () => put("gateway.pem", ca.certificate + own.certificate),
-      `${certificate} begins with a CA's certificate; our own comes first`,
+      `${certificate} begins with a CA's certificate; put our own first, then each one's issuer`,
     ],
     [
       "is no chain",
       () => put("gateway.pem", own.certificate + other.certificate),
-      `${certificate} is no chain: certificate 2 did not issue the one before it; leaf first, then each one's issuer`,
+      `${certificate} is no chain: certificate 2 did not issue the one before it; put our own first, then each one's issuer`,
     ],
     [
       "is of a weak key",
