@@ -110,7 +110,6 @@ export class Gateway {
               address: listener.listen,
               credentials: this.#config.credentials,
               trust,
-              ca: this.#config.trust.ca,
               alpn: [ALPN, ...(raw ? listener.alpn : [])],
               withoutAlpn: raw,
             },

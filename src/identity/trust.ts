@@ -58,6 +58,14 @@ export function pemBlocks(text: string, label: string): Buffer[] | undefined {
   return blocks;
 }
 
+/** The CAs in PEM, for the handshake: those that are judged by, and no others. */
+export function authorityTexts({ anchors }: Trust): readonly string[] {
+  return anchors.map(({ certificate: { der } }) => {
+    const lines = der.toString("base64").replace(/.{64}(?=.)/g, "$&\n");
+    return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
+  });
+}
+
 function refuse(what: string, next: string): PipegateError {
   return new PipegateError("config", what, { next });
 }

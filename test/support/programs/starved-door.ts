@@ -15,7 +15,6 @@ const listener = await listen(
     address: { kind: "tcp", host: "127.0.0.1", port: 0 },
     credentials: { certificate: own.certificate, key: own.key },
     trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
-    ca: [ca.certificate],
     alpn: ["pipegate/1"],
     withoutAlpn: false,
   },
