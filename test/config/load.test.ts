@@ -303,6 +303,24 @@ describe("a file that a config names", () => {
     expect(line!.slice(0, `c.yaml:3:28 trust.crl[0]: crl.pem ${says}`.length)).toBe(`c.yaml:3:28 trust.crl[0]: crl.pem ${says}`);
     expect(more).toEqual([]);
   });
+  test("that is an intermediate CA needs its root beside it, in whichever file", async () => {
+    const middle = ca.intermediate();
+    await put("middle.pem", middle.certificate);
+    await put("bundle.pem", ca.certificate + middle.certificate);
+    await put("crl.pem", middle.crl().pem);
+    const says =
+      "holds a CA of which no client would be believed, CN=test intermediate: issued by CN=test CA, which is not trusted here; " +
+      "add the certificates above it, up to the root, which is its own issuer";
+    await put("c.yaml", configText({ trust: "trust: { ca: middle.pem, crl: crl.pem }" }));
+    expect(await problems()).toEqual([`c.yaml:3:14 trust.ca: middle.pem ${says}`]);
+    await put("other.pem", other.certificate);
+    await put("c.yaml", configText({ trust: "trust:\n  ca:\n    - other.pem\n    - middle.pem\n" }));
+    expect(await problems()).toEqual([`c.yaml:6:7 trust.ca[1]: middle.pem ${says}`]);
+    for (const ca of ["[middle.pem, ca.pem]", "[ca.pem, middle.pem]", "bundle.pem"]) {
+      await put("c.yaml", configText({ trust: `trust: { ca: ${ca}, crl: crl.pem }` }));
+      expect({ ca, problems: await problems() }).toEqual({ ca, problems: [] });
+    }
+  });
   test("of a TLS back end is judged under its target", async () => {
     await put(
       "c.yaml",
