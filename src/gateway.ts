@@ -112,6 +112,7 @@ export class Gateway {
               trust,
               alpn: [ALPN, ...(raw ? listener.alpn : [])],
               withoutAlpn: raw,
+              clock: this.#clock,
             },
             {
               connection: (connection) => this.#connection(connection, listener),

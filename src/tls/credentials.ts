@@ -159,9 +159,13 @@ function timeFault(
 ): CredentialFault | undefined {
   const which = index === 0 ? "" : `holds a chain whose certificate ${index + 1} `;
   if (now > notAfter) {
-    return { says: `${which}expired on ${new Date(notAfter).toISOString()}`, next: index === 0 ? mend(role) : "put its CA's new one there" };
+    return {
+      says: `${which}expired on ${new Date(notAfter).toISOString()}`,
+      next: index === 0 ? mend(role) : "put its CA's new one there",
+    };
   }
-  if (now + SKEW_MS < notBefore) return { says: `${which}is valid from ${new Date(notBefore).toISOString()} only`, next: "check the clock" };
+  if (now + SKEW_MS < notBefore)
+    return { says: `${which}is valid from ${new Date(notBefore).toISOString()} only`, next: "check the clock" };
   return undefined;
 }
 
