@@ -99,9 +99,9 @@ export class Gateway {
               address: listener.listen,
               credentials: this.#config.credentials,
               trust,
-              ca: this.#config.trust.ca,
               alpn: [ALPN, ...(raw ? listener.alpn : [])],
               withoutAlpn: raw,
+              clock: this.#clock,
             },
             {
               connection: (connection) => this.#connections.arrived(connection, listener),

@@ -18,7 +18,10 @@ export const explanations = {
   },
   cert_expired: { meaning: "the certificate has expired", next: "issue a new one: pipegate ca issue" },
   not_yet_valid: { meaning: "the certificate is not valid yet", next: "check the clock of both hosts" },
-  revoked: { meaning: "the certificate is revoked", next: "have a new one issued" },
+  revoked: {
+    meaning: "the certificate is revoked, or its CA's revocation list is out of date",
+    next: "see in the gateway's log which it is, then have a new certificate issued, or a new list made: pipegate ca crl",
+  },
   bad_san: {
     meaning: "a name in the certificate is malformed or ambiguous",
     next: "issue one with at most one URI and plain ASCII names",

@@ -18,7 +18,7 @@ import { answer, say, styled } from "./terminal.ts";
 
 const examples = `Examples:
   pipegate ca init                                           a CA in certs/
-  pipegate ca issue --role gateway --out gateway gw.example 10.0.0.7
+  pipegate ca issue --role gateway --out gateway gw.example 10.0.0.7   a gateway's, for 90 days
   pipegate ca issue spiffe://dev/agent/alice                 a client's certificate, for 24 hours
   pipegate ca issue --ttl 30d dns:build-7.ci.example         another kind of name, a longer life
   pipegate ca issue --p12 spiffe://dev/agent/alice           for a browser, too; prints the password
@@ -94,7 +94,7 @@ function issueCommand(): Command {
     .argument("<names...>", "who it is for; the first one names the files")
     .option(...inFolder)
     .option("--role <role>", `one of ${roles.join(", ")}`, parseRole, "client")
-    .addOption(ttl("how long it lasts, such as 24h or 30d", { text: "24h" }))
+    .addOption(ttl("how long it lasts, such as 24h or 30d (default: 24h, for a gateway 90d)"))
     .option("--key-type <type>", `one of ${keyTypes.join(", ")}`, parseKeyType, "p256")
     .option("--out <name>", "another name for the files, or a path without its ending")
     .option("--p12", "also a PKCS#12 for browsers; its password (or PIPEGATE_P12_PASSWORD) goes to stdout")
@@ -105,7 +105,7 @@ function issueCommand(): Command {
 interface IssueFlags {
   readonly dir: string;
   readonly role: Role;
-  readonly ttl: number;
+  readonly ttl?: number;
   readonly keyType: KeyType;
   readonly out?: string;
   readonly p12?: boolean;
@@ -119,7 +119,7 @@ async function runIssue(words: readonly string[], { dir, role, ttl, keyType, out
     names,
     role,
     keyType,
-    lifeMs: ttl,
+    lifeMs: ttl ?? (role === "gateway" ? life.gatewayCertificate : life.certificate),
     replace: force === true,
     now: Date.now(),
     ...(out === undefined ? {} : { out }),
@@ -154,12 +154,14 @@ function listTtl(): Option {
   return ttl("gateways refuse the list when it is older: write a new one before", { text: "30d" });
 }
 
+/** `text`: the default; without it there is none. */
 function ttl(
   description: string,
-  { text, longest = life.longestCertificate }: { readonly text: string; readonly longest?: number },
+  { text, longest = life.longestCertificate }: { readonly text?: string; readonly longest?: number } = {},
 ): Option {
   const parse = (given: string): number => parseLife(given, { longest });
-  return new Option("--ttl <time>", description).argParser(parse).default(parse(text), text);
+  const option = new Option("--ttl <time>", description).argParser(parse);
+  return text === undefined ? option : option.default(parse(text), text);
 }
 
 function revokeCommand(): Command {

@@ -1,12 +1,12 @@
 /** `pipegate check`: the whole config and every file that it names, judged as the gateway would, and what it says in a few lines. */
 import { Command } from "commander";
 import { addressText } from "../base/address.ts";
-import { checkCredentials } from "../config/credentials.ts";
 import { ConfigError, loadConfig, type LoadedConfig } from "../config/load.ts";
 import { pathText } from "../config/problem.ts";
 import { nameText } from "../identity/certificate.ts";
 import { createTrust } from "../identity/judge.ts";
 import type { TargetOptions } from "../target/target.ts";
+import { checkCredentials } from "../tls/credentials.ts";
 import { answer, complain, styled } from "./terminal.ts";
 import { printable } from "../base/text.ts";
 

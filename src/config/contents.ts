@@ -5,8 +5,8 @@
 import { Buffer } from "node:buffer";
 import { isAbsolute, join } from "node:path";
 import { PipegateError } from "../base/error.ts";
-import { createTrust } from "../identity/judge.ts";
-import { checkCredentials, type CheckOptions } from "./credentials.ts";
+import { createTrust, readAuthorities, strandedAuthorities } from "../identity/trust.ts";
+import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "./files.ts";
 import { pathText, type Path } from "./problem.ts";
@@ -93,7 +93,7 @@ async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown
   await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now } });
   for (const [name, target] of Object.entries(asMap(at(shape, "targets")))) {
     if (at(target, "tls") === undefined) continue;
-    await readAuthorities(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
+    await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
     await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now } });
   }
 }
@@ -105,37 +105,39 @@ async function readPair(
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
   const key = await reader.file([...path, "key"], at(holder, "key"), { secret: true });
   const checked = checkCredentials({ certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") }, check);
-  if (certificate !== undefined && checked.certificate !== undefined)
-    reader.problem(certificate.path, `${certificate.label} ${checked.certificate}`);
-  if (key !== undefined && checked.key !== undefined) reader.problem(key.path, `${key.label} ${checked.key}`);
+  for (const [named, fault] of [[certificate, checked.certificate] as const, [key, checked.key] as const])
+    if (named !== undefined && fault !== undefined) reader.problem(named.path, `${named.label} ${fault.says}; ${fault.next}`);
   if (certificate !== undefined)
     for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
 }
 
 async function readTrust(reader: Reader, { trust, now }: { readonly trust: unknown; readonly now: number }): Promise<void> {
   const listed = asList(at(trust, "ca"));
-  const ca = await readAuthorities(reader, { path: ["trust", "ca"], named: listed, now });
+  const ca = await readListed(reader, { path: ["trust", "ca"], named: listed, now });
+  const whole = ca.length === listed.length;
+  const stranded = whole ? strandedAuthorities({ ca: ca.map(({ text }) => text), now }) : [];
+  for (const { index, error } of stranded) reader.problem(ca[index]!.path, `${ca[index]!.label} ${faultOf(error)}`);
   for (const [index, file] of asList(at(trust, "crl")).entries()) {
     const list = await reader.file(["trust", "crl", index], file, { largest: MAX_LIST });
     // A CA that is refused above would only make its list look foreign.
-    if (list === undefined || ca.length < listed.length) continue;
-    const fault = judged(() => void createTrust({ ca, crl: [list.bytes], now }));
+    if (list === undefined || !whole || stranded.length > 0) continue;
+    const fault = judged(() => void createTrust({ ca: ca.map(({ text }) => text), crl: [list.bytes], now }));
     if (fault !== undefined) reader.problem(list.path, `${list.label} ${fault}`);
   }
 }
 
-/** The texts of those that are good. */
-async function readAuthorities(
+/** Those that are good by themselves. */
+async function readListed(
   reader: Reader,
   { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number },
-): Promise<string[]> {
-  const good: string[] = [];
+): Promise<(Named & { readonly text: string })[]> {
+  const good: (Named & { readonly text: string })[] = [];
   for (const [index, file] of asList(named).entries()) {
     const authority = await reader.file([...path, index], file);
     if (authority === undefined) continue;
     const text = authority.bytes.toString("utf8");
-    const fault = judged(() => void createTrust({ ca: [text], crl: [], now }));
-    if (fault === undefined) good.push(text);
+    const fault = judged(() => void readAuthorities(text, { label: "trust.ca[0]", now }));
+    if (fault === undefined) good.push({ ...authority, text });
     else reader.problem(authority.path, `${authority.label} ${fault}`);
   }
   return good;
@@ -148,9 +150,13 @@ function judged(create: () => void): string | undefined {
     return undefined;
   } catch (error) {
     if (!(error instanceof PipegateError)) throw error;
-    const what = error.message.replace(/^trust\.(?:ca|crl)\[\d+\]:? /, (label) => (label.endsWith(": ") ? "is refused: " : ""));
-    return error.next === undefined ? what : `${what}; ${error.next}`;
+    return faultOf(error);
   }
+}
+
+function faultOf({ message, next }: PipegateError): string {
+  const what = message.replace(/^trust\.(?:ca|crl)\[\d+\]:? /, (label) => (label.endsWith(": ") ? "is refused: " : ""));
+  return next === undefined ? what : `${what}; ${next}`;
 }
 
 function asMap(value: unknown): Readonly<Record<string, unknown>> {

@@ -116,7 +116,7 @@ function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRunt
   if (typeof named === "string") throw new Refusal("bad_san", named);
   const late = validityFault(leaf, { now, whose: "the certificate" });
   if (late !== undefined) throw late;
-  const found = findPath(leaf, { others, trust, now });
+  const found = findPath(leaf, { others, anchors: trust.anchors, now });
   if (found.path !== undefined)
     return { identity: { ...named, notAfter: Math.min(...found.path.map(({ notAfter }) => notAfter)) }, path: found.path };
   // OpenSSL proved a path through certificates that the runtime does not show.

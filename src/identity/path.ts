@@ -7,16 +7,24 @@ import { Eku, KeyUsage, type Certificate } from "./certificate.ts";
 import { Refusal, validityFault } from "./refusal.ts";
 import { isSignedBy, signatureWeakness } from "./signature.ts";
 import { weakness } from "./strength.ts";
-import type { Trust } from "./trust.ts";
 
 /** Certificates of a path, leaf and root included. */
 const MAX_PATH = 7;
 const MAX_SIGNATURE_CHECKS = 16;
 
+/** A CA that is trusted. */
+export interface Anchor {
+  readonly certificate: Certificate;
+  /**
+   * It ends a path. Otherwise it is an intermediate: known, but believed only below its own root, as OpenSSL has it.
+   */
+  readonly root: boolean;
+}
+
 export interface PathOptions {
   /** What was presented beside the leaf, in any order; may hold CAs that are trusted. */
   readonly others: readonly Certificate[];
-  readonly trust: Trust;
+  readonly anchors: readonly Anchor[];
   /** Milliseconds since the epoch. */
   readonly now: number;
 }
@@ -26,13 +34,37 @@ export type PathResult =
   | { readonly path: readonly Certificate[] }
   | { readonly path: undefined; readonly refusal: Refusal; readonly issuers: number };
 
-interface Candidate {
-  readonly certificate: Certificate;
-  readonly root: boolean;
+export function findPath(leaf: Certificate, { others, anchors, now }: PathOptions): PathResult {
+  const candidates = [...anchors, ...others.map((certificate) => ({ certificate, root: false }))];
+  const { path, nearest } = climb([leaf], { candidates, now });
+  if (path !== undefined) return { path };
+  const issuers = candidates.filter(({ certificate }) => couldIssue(certificate, leaf)).length;
+  return { path: undefined, refusal: nearest ?? notTrusted(leaf), issuers };
 }
 
-export function findPath(leaf: Certificate, { others, trust, now }: PathOptions): PathResult {
-  const candidates: readonly Candidate[] = [...trust.anchors, ...others.map((certificate) => ({ certificate, root: false }))];
+/** What the best of clients would hear that comes from this CA and presents no other: nothing it says may ever be believed. */
+export function strandedFault({ certificate, root }: Anchor, { anchors, now }: Omit<PathOptions, "others">): Refusal | undefined {
+  const fault = issuerFault(certificate, 0);
+  if (fault !== undefined || root) return fault;
+  // The CA stands for the leaf, too: what matters of that here is that there is one.
+  const { path, nearest } = climb([certificate, certificate], { candidates: anchors, now });
+  return path === undefined ? (nearest ?? notTrusted(certificate)) : undefined;
+}
+
+interface Climb {
+  readonly candidates: readonly Anchor[];
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+interface Climbed {
+  readonly path: readonly Certificate[] | undefined;
+  /** What kept it from the root, if an issuer was found at all. */
+  readonly nearest: Refusal | undefined;
+}
+
+/** From `start`, whose first is the leaf, upwards. */
+function climb(start: readonly Certificate[], { candidates, now }: Climb): Climbed {
   let checks = 0;
   let nearest: Refusal | undefined;
 
@@ -57,11 +89,12 @@ export function findPath(leaf: Certificate, { others, trust, now }: PathOptions)
     return undefined;
   };
 
-  const path = extend([leaf]);
-  if (path !== undefined) return { path };
-  const issuers = candidates.filter(({ certificate }) => couldIssue(certificate, leaf)).length;
-  const refusal = nearest ?? new Refusal("unknown_issuer", `issued by ${leaf.issuerText}, which is not trusted here`);
-  return { path: undefined, refusal, issuers };
+  const path = extend(start);
+  return { path, nearest };
+}
+
+function notTrusted({ issuerText }: Certificate): Refusal {
+  return new Refusal("unknown_issuer", `issued by ${issuerText}, which is not trusted here`);
 }
 
 /** What names say: OpenSSL goes by the same. */

@@ -1,7 +1,9 @@
 /** How the steps of judging say no; thrown inside this room only, judge.ts makes a Verdict of it. */
 import type { Reason } from "../base/reason.ts";
 import type { Certificate } from "./certificate.ts";
-import { SKEW_MS } from "./trust.ts";
+
+/** Clocks may differ by so much before something is of the future, ms. */
+export const SKEW_MS = 60_000;
 
 export class Refusal extends Error {
   override readonly name = "Refusal";

@@ -1,26 +1,18 @@
 /**
  * What a listener trusts: its CAs and their revocation lists, parsed, checked and counted before anything is served.
- * Promises: junk, an empty list, a certificate that is no CA, an expired CA or list, a list that nobody trusted signed: a PipegateError
- * (config) that says which. Leaves to others: reading files, judging peers.
+ * Promises: junk, an empty list, a certificate that is no CA, an expired CA or list, a CA that leads to no root, a list that nobody
+ * trusted signed: a PipegateError (config) that says which. Leaves to others: reading files, judging peers.
  */
 import { Buffer } from "node:buffer";
 import { PipegateError } from "../base/error.ts";
-import { fingerprintOf, KeyUsage, parseCertificate, type Certificate } from "./certificate.ts";
+import { printable } from "../base/text.ts";
+import { fingerprintOf, KeyUsage, nameText, parseCertificate, type Certificate } from "./certificate.ts";
 import { MAX_CRL, parseCrl, type Crl } from "./crl.ts";
+import { strandedFault, type Anchor } from "./path.ts";
 import { keyObject, type PublicKey } from "./public-key.ts";
+import { SKEW_MS, type Refusal } from "./refusal.ts";
 import { isSignedBy } from "./signature.ts";
 import { weakness } from "./strength.ts";
-
-/** Clocks may differ by so much before something is of the future, ms. */
-export const SKEW_MS = 60_000;
-
-export interface Anchor {
-  readonly certificate: Certificate;
-  /**
-   * It ends a path. Otherwise it is an intermediate: known, but believed only below its own root, as OpenSSL has it.
-   */
-  readonly root: boolean;
-}
 
 export interface TrustedCrl extends Crl {
   /** The key that signed it. */
@@ -58,27 +50,86 @@ export function pemBlocks(text: string, label: string): Buffer[] | undefined {
   return blocks;
 }
 
+/** The CAs in PEM, for the handshake: those that are judged by, and no others. */
+export function authorityTexts({ anchors }: Trust): readonly string[] {
+  return anchors.map(({ certificate: { der } }) => {
+    const lines = der.toString("base64").replace(/.{64}(?=.)/g, "$&\n");
+    return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
+  });
+}
+
 function refuse(what: string, next: string): PipegateError {
   return new PipegateError("config", what, { next });
 }
 
 export function createTrust({ ca, crl, now }: TrustOptions): Trust {
-  const anchors = new Map<string, Anchor>(); // one that is named twice counts once
-  for (const [index, text] of ca.entries()) {
-    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
-      anchors.set(fingerprintOf(certificate.der), { certificate, root: isRoot(certificate) });
-    }
-  }
-  if (anchors.size === 0)
+  const named = readAnchors(ca, now);
+  const anchors = named.map(({ anchor }) => anchor);
+  if (anchors.length === 0)
     throw refuse("trust.ca has no CA, so nobody could connect", "name the file of your CA: trust: { ca: [certs/ca.pem] }");
+  const [stranded] = strandedAmong(named, now);
+  if (stranded !== undefined) throw stranded.error;
   const crls = new Map<string, TrustedCrl[]>();
   for (const [index, bytes] of crl.entries()) {
-    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors: [...anchors.values()] })) {
+    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors })) {
       const name = list.issuer.toString("hex");
       crls.set(name, [...(crls.get(name) ?? []), list]);
     }
   }
-  return { anchors: [...anchors.values()], crls };
+  return { anchors, crls };
+}
+
+/** A CA of which nobody would be believed. */
+export interface StrandedAuthority {
+  /** Of the text in `ca`. */
+  readonly index: number;
+  readonly error: PipegateError;
+}
+
+/** All of them, when the texts are good by themselves: `createTrust` throws the first. */
+export function strandedAuthorities({ ca, now }: Omit<TrustOptions, "crl">): readonly StrandedAuthority[] {
+  return strandedAmong(readAnchors(ca, now), now);
+}
+
+interface NamedAnchor {
+  readonly anchor: Anchor;
+  /** Of the text in `ca`. */
+  readonly index: number;
+}
+
+/** One that is named twice counts once. */
+function readAnchors(ca: readonly string[], now: number): readonly NamedAnchor[] {
+  const anchors = new Map<string, NamedAnchor>();
+  for (const [index, text] of ca.entries()) {
+    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
+      const fingerprint = fingerprintOf(certificate.der);
+      if (!anchors.has(fingerprint)) anchors.set(fingerprint, { anchor: { certificate, root: isRoot(certificate) }, index });
+    }
+  }
+  return [...anchors.values()];
+}
+
+function strandedAmong(named: readonly NamedAnchor[], now: number): StrandedAuthority[] {
+  const anchors = named.map(({ anchor }) => anchor);
+  const faultOf = (anchor: Anchor): Refusal | undefined => {
+    const fault = strandedFault(anchor, { anchors, now });
+    return fault?.reason === "not_yet_valid" ? undefined : fault; // it is there to be ready on the day
+  };
+  return named.flatMap(({ anchor, index }) => {
+    const fault = faultOf(anchor);
+    // A CA may have more than one certificate, under several roots: one that leads up is enough.
+    if (fault === undefined || anchors.some((other) => isSameCa(other, anchor) && faultOf(other) === undefined)) return [];
+    const next =
+      fault.reason === "unknown_issuer"
+        ? "add the certificates above it, up to the root, which is its own issuer"
+        : "leave it out, or name one that may issue clients' certificates";
+    const whose = `trust.ca[${index}] holds a CA of which no client would be believed, ${printable(nameText(anchor.certificate.subject), 200)}`;
+    return [{ index, error: refuse(`${whose}: ${fault.message}`, next) }];
+  });
+}
+
+function isSameCa({ certificate: one }: Anchor, { certificate: other }: Anchor): boolean {
+  return one.subject.equals(other.subject) && one.publicKey.der.equals(other.publicKey.der);
 }
 
 /** As OpenSSL tells one: it names itself as its issuer, and does not point to another key. */
@@ -86,7 +137,8 @@ function isRoot({ subject, issuer, subjectKeyId, authorityKeyId }: Certificate):
   return subject.equals(issuer) && (authorityKeyId === undefined || authorityKeyId === subjectKeyId);
 }
 
-function readAuthorities(text: string, { label, now }: { readonly label: string; readonly now: number }): Certificate[] {
+/** The CAs of a PEM text, each judged by itself. Throws a PipegateError (config) that begins with `label`. */
+export function readAuthorities(text: string, { label, now }: { readonly label: string; readonly now: number }): Certificate[] {
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks === undefined || blocks.length === 0) {
     throw refuse(`${label} holds no certificate in PEM`, "give the CA's certificate, which begins with -----BEGIN CERTIFICATE-----");

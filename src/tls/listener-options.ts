@@ -12,9 +12,8 @@ export interface Credentials {
 export interface ListenerOptions {
   readonly address: SocketAddress;
   readonly credentials: Credentials;
+  /** Its CAs are also the handshake's. */
   readonly trust: Trust;
-  /** PEM texts of the CAs of `trust`, for the handshake. */
-  readonly ca: readonly string[];
   /** Protocols offered, in order of preference; a client that asks for none of them is refused (`alpn`). */
   readonly alpn: readonly string[];
   /** Whether a client without ALPN is taken (raw listeners). */

@@ -11,6 +11,7 @@ import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
 import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
+import { authorityTexts } from "../identity/trust.ts";
 import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
@@ -107,11 +108,11 @@ class Door implements Listener {
     this.#events = events;
     this.#clock = options.clock ?? systemClock;
     this.address = options.address;
-    const { credentials, ca, alpn, withoutAlpn } = options;
+    const { credentials, trust, alpn, withoutAlpn } = options;
     requireUsableCredentials(credentials, this.#clock.wall());
     const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN_THAT_CAN_BE_TOLD); // frames are never paused
     this.#server = createServer(
-      { ...credentials, ca, alpn, holdable },
+      { ...credentials, ca: authorityTexts(trust), alpn, holdable },
       {
         accepted: (socket) => this.#accept(socket),
         secured: (secured) => this.#secured(secured),

@@ -38,6 +38,19 @@ describe("pipegate ca", () => {
   });
 
   test.each([
+    ["gateway", ["gw.example"], 90],
+    ["client", ["cn:a"], 1],
+    ["agent", ["cn:b"], 1],
+    ["gateway", ["--ttl", "2d", "short.example"], 2],
+  ])("issues a %s %j a certificate for %i days", async (role, words, days) => {
+    await place.run(["ca", "init"]);
+    expect(await place.run(["ca", "issue", "--role", role, ...words])).toMatchObject({ status: 0 });
+    const listed = await place.run(["ca", "list", "--json"]);
+    const { notAfter } = (JSON.parse(listed.out.toString()) as { readonly notAfter: string }[]).at(-1)!;
+    expect((Date.parse(notAfter) - Date.now()) / 86_400_000).toBeCloseTo(days, 2);
+  });
+
+  test.each([
     [["ca", "issue", "bob"], /the name "bob" .* Write spiffe:\/\/dev\/agent\/bob/u],
     [["ca", "issue", "--ttl", "30", "cn:a"], /no unit\. Write 30h or 30d/u],
     [["ca", "issue", "--dir", "nowhere", "cn:a"], /no CA in nowhere\. Make one with pipegate ca init/u],

@@ -89,6 +89,15 @@ describe("pipegate check", () => {
     expect(lines).toContain("two.yaml:15:22 rules[1].limits.opens: expected a rate such as 50/s burst 100, got 5; did you mean 5/s");
     expect(ended.status).toBe(2);
   });
+  test("refuses an intermediate CA without its root, as the gateway does", async () => {
+    await write("middle.pem", ca.intermediate().certificate);
+    await write("middle.yaml", config.replace("{ ca: [ca.pem], crl: [crl.pem] }", "{ ca: [middle.pem] }"));
+    for (const command of ["check", "gateway"]) {
+      const { status, out, err } = await place.run([command, "-c", "middle.yaml"]);
+      expect({ status, out: out.toString() }).toEqual({ status: 2, out: "" });
+      expect(err).toMatch(/^pipegate: middle\.yaml:6:15 trust\.ca\[0\]: middle\.pem holds a CA of which no client would be believed, /);
+    }
+  });
   test("answers in JSON, good or bad", async () => {
     const good = await place.run(["check", "--json"]);
     expect(jsonOf(good)).toMatchObject({

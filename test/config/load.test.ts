@@ -180,7 +180,7 @@ describe("a file that a config names", () => {
     [
       "is no key",
       () => put("gateway-key.pem", "hello", 0o600),
-      `${key} holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----`,
+      `${key} holds no private key in PEM; name one that begins with -----BEGIN PRIVATE KEY-----`,
     ],
     [
       "is a damaged key",
@@ -198,13 +198,13 @@ describe("a file that a config names", () => {
         await put("gateway.pem", own.key, 0o600);
         await put("gateway-key.pem", own.certificate, 0o600);
       },
-      `${certificate} holds a key and no certificate; are the two exchanged?`,
-      `${key} holds a certificate and no key; are the two exchanged?`,
+      `${certificate} holds a key and no certificate; see whether the two are exchanged`,
+      `${key} holds a certificate and no key; see whether the two are exchanged`,
     ],
     [
       "is no certificate",
       () => put("gateway.pem", "hello"),
-      `${certificate} holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----`,
+      `${certificate} holds no certificate in PEM; name one that begins with -----BEGIN CERTIFICATE-----`,
     ],
     [
       "is half a certificate",
@@ -219,17 +219,17 @@ describe("a file that a config names", () => {
     [
       "is a CA's certificate instead of ours",
       () => put("gateway.pem", ca.certificate),
-      `${certificate} holds a CA's certificate instead of one that it issued for us`,
+      `${certificate} is a CA's instead of one that it issued for us; issue one: pipegate ca issue --role gateway`,
     ],
     [
       "is a chain in the wrong order",
       () => put("gateway.pem", ca.certificate + own.certificate),
-      `${certificate} begins with a CA's certificate; our own comes first`,
+      `${certificate} begins with a CA's certificate; put our own first, then each one's issuer`,
     ],
     [
       "is no chain",
       () => put("gateway.pem", own.certificate + other.certificate),
-      `${certificate} is no chain: certificate 2 did not issue the one before it; leaf first, then each one's issuer`,
+      `${certificate} is no chain: certificate 2 did not issue the one before it; put our own first, then each one's issuer`,
     ],
     [
       "is of a weak key",
@@ -311,6 +311,24 @@ describe("a file that a config names", () => {
     const [line, ...more] = await problems();
     expect(line!.slice(0, `c.yaml:3:28 trust.crl[0]: crl.pem ${says}`.length)).toBe(`c.yaml:3:28 trust.crl[0]: crl.pem ${says}`);
     expect(more).toEqual([]);
+  });
+  test("that is an intermediate CA needs its root beside it, in whichever file", async () => {
+    const middle = ca.intermediate();
+    await put("middle.pem", middle.certificate);
+    await put("bundle.pem", ca.certificate + middle.certificate);
+    await put("crl.pem", middle.crl().pem);
+    const says =
+      "holds a CA of which no client would be believed, CN=test intermediate: issued by CN=test CA, which is not trusted here; " +
+      "add the certificates above it, up to the root, which is its own issuer";
+    await put("c.yaml", configText({ trust: "trust: { ca: middle.pem, crl: crl.pem }" }));
+    expect(await problems()).toEqual([`c.yaml:3:14 trust.ca: middle.pem ${says}`]);
+    await put("other.pem", other.certificate);
+    await put("c.yaml", configText({ trust: "trust:\n  ca:\n    - other.pem\n    - middle.pem\n" }));
+    expect(await problems()).toEqual([`c.yaml:6:7 trust.ca[1]: middle.pem ${says}`]);
+    for (const ca of ["[middle.pem, ca.pem]", "[ca.pem, middle.pem]", "bundle.pem"]) {
+      await put("c.yaml", configText({ trust: `trust: { ca: ${ca}, crl: crl.pem }` }));
+      expect({ ca, problems: await problems() }).toEqual({ ca, problems: [] });
+    }
   });
   test("of a TLS back end is judged under its target", async () => {
     await put(

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/mod.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -19,5 +20,33 @@ test("a client that no rule knows is turned away at the door, and the log names 
       identity: "spiffe://dev/agent/mallory",
       fingerprint: expect.stringMatching(/^sha256:/u),
     }),
+  ]);
+});
+
+test("a client that is revoked, or whose CA has no list of today, hears the same; only the log says which", async () => {
+  const [gone, good] = [ca.client("gone"), ca.client("alice")];
+  let wall = Date.now();
+  const crl = [Buffer.from(ca.crl({ revoked: [gone.serial], nextUpdate: wall + 3_600_000 }).pem)];
+  await using gateway = await startGateway({
+    ca,
+    config: { trust: { ca: [ca.certificate], crl } },
+    clock: { ...systemClock, wall: () => wall },
+  });
+  const turnedAway = async ({ certificate, key }: typeof gone): Promise<unknown> =>
+    connect({ gateway: `127.0.0.1:${gateway.port}`, certificate, key, ca: ca.certificate }).then(
+      () => "let in",
+      ({ code, message, next }: { code: string; message: string; next: string }) => ({ code, message, next }),
+    );
+  const heard = await turnedAway(gone);
+  wall += 2 * 3_600_000;
+  expect(await turnedAway(good)).toEqual(heard);
+  expect(heard).toEqual({
+    code: "revoked",
+    message: "the certificate is revoked, or its CA's revocation list is out of date",
+    next: expect.stringContaining("gateway's log"),
+  });
+  expect(gateway.lines("refused").map(({ reason, detail }) => [reason, detail])).toEqual([
+    ["revoked", `serial ${gone.serial}`],
+    ["revoked", "the revocation list of its CA is out of date"],
   ]);
 });

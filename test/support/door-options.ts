@@ -12,7 +12,6 @@ export function doorOptions(ca: TestCa): ListenerOptions {
     address: { kind: "tcp", host: "127.0.0.1", port: 0 },
     credentials: { certificate: own.certificate, key: own.key },
     trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
-    ca: [ca.certificate],
     alpn: ["pipegate/1"],
     withoutAlpn: false,
   };

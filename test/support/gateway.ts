@@ -1,4 +1,5 @@
 /** A real gateway in this process, on loopback, with fresh certificates: for flow tests. Close it with `await using` or `close()`. */
+import type { Clock } from "../../src/base/clock.ts";
 import type { Config } from "../../src/config/config.ts";
 import { configDefaults } from "../../src/config/config.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
@@ -21,6 +22,8 @@ export interface GatewaySetup {
   /** Raw listeners beside the framed one: each for a target. */
   readonly raw?: readonly string[];
   readonly config?: Partial<Config>;
+  /** Default: the system's. */
+  readonly clock?: Clock;
 }
 
 export interface TestGateway extends AsyncDisposable {
@@ -62,7 +65,7 @@ export async function startGateway(setup: GatewaySetup = {}): Promise<TestGatewa
     warnings: [],
     ...setup.config,
   };
-  const gateway = new Gateway(config, { logger });
+  const gateway = new Gateway(config, { logger, ...(setup.clock === undefined ? {} : { clock: setup.clock }) });
   const addresses = await gateway.listen();
   const ports = addresses.map((address) => (address.kind === "tcp" ? address.port : 0));
   return {

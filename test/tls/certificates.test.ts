@@ -149,7 +149,7 @@ describe("a resumed session", () => {
     const now = Date.now();
     const settings = {
       revoked: { trust: createTrust({ ca: [ca.certificate], crl: [Buffer.from(ca.crl({ revoked: [who.serial] }).pem)], now }) },
-      unknown_issuer: { trust: createTrust({ ca: [other.certificate], crl: [], now }), ca: [other.certificate] },
+      unknown_issuer: { trust: createTrust({ ca: [other.certificate], crl: [], now }) },
       cert_expired: { clock: { wall: () => now + 47 * 3_600_000, now: () => 0, after: () => ({ cancel: () => {} }), soon: () => {} } },
     } as const;
     for (const [reason, options] of Object.entries(settings)) {
