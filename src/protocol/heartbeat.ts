@@ -34,7 +34,9 @@ export class Heartbeat {
   #timer: Timer | undefined;
   #heard = true;
   #silentBeats = 0;
+  /** As it was at the last beat: what the peer had taken, and whether more waited. */
   #writtenAtBeat = 0;
+  #waitedAtBeat = false;
   #sentAt = -1;
   #counter = 0;
   #roundTrip = MIN_ROUND_TRIP;
@@ -90,10 +92,12 @@ export class Heartbeat {
 
   #beat(): void {
     const { outgoing, dead } = this.#options;
-    if (outgoing.waiting > 0 && outgoing.written === this.#writtenAtBeat) {
+    const waits = outgoing.waiting > 0;
+    if (waits && this.#waitedAtBeat && outgoing.written === this.#writtenAtBeat) {
       return dead({ reason: "slow_reader", detail: "the peer has read nothing for a heartbeat" });
     }
     this.#writtenAtBeat = outgoing.written;
+    this.#waitedAtBeat = waits;
     this.#silentBeats = this.#heard ? 0 : this.#silentBeats + 1;
     this.#heard = false;
     if (this.#silentBeats >= DEAD_AFTER_BEATS)

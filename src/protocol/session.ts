@@ -192,10 +192,9 @@ export class Session {
   /** Takes no more streams, lets the open ones end, and closes after the last one or after `graceMs`. */
   drain(graceMs: number): void {
     if (this.#draining !== undefined || this.#state === "closed" || this.#state === "closing") return;
+    if (this.#state === "hello") return this.close({ reason: "draining" });
     this.#draining = { reason: "draining" };
-    if (this.#state === "active") {
-      this.#sender.control(this.#goaway("draining", { graceMs, text: "", final: false }));
-    }
+    this.#sender.control(this.#goaway("draining", { graceMs, text: "", final: false }));
     this.#drainTimer = this.#clock.after(graceMs, () => this.close({ reason: "draining", detail: "the time to drain is over" }));
     if (this.#ids.live === 0 && this.#streams.size === 0) this.close();
   }
@@ -367,7 +366,6 @@ export class Session {
     if (this.#refusal !== undefined) return this.close(this.#refusal);
     this.#sender.control(wire.encodeWelcome({ resumed: Resumed.FRESH, refusal: 0 }, encodeParameters(this.#own)));
     this.#activate(peer);
-    if (this.#draining !== undefined) this.#sender.control(this.#goaway("draining", { graceMs: 0, text: "", final: false }));
   }
 
   #onWelcome(payload: Buffer): void {

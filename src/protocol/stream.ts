@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST } from "./frame.ts";
 import type { Tlv } from "./tlv.ts";
 import type { ReceiveWindow } from "./window.ts";
@@ -39,6 +40,10 @@ const COPY_BELOW = 4 << 10;
 interface Piece {
   readonly chunk: Uint8Array;
   readonly last: boolean;
+}
+
+interface Arrived extends Piece {
+  readonly cost: number;
 }
 
 const nothing = Buffer.alloc(0);
@@ -84,16 +89,15 @@ export class Stream implements Channel {
 
   #sendLimit: number;
   #sendUsed = 0;
-  #outbox: Piece[] = [];
-  #outboxHead = 0;
+  readonly #outbox = new Queue<Piece>();
+  /** Of the first piece of the outbox: what was sent of it. */
   #outboxOffset = 0;
   #outboxBytes = 0;
   #wantsDrained = false;
   #ending = false;
   #finSent = false;
 
-  #inbox: (Piece & { readonly cost: number })[] = [];
-  #inboxHead = 0;
+  readonly #inbox = new Queue<Arrived>();
   #paused = false;
   #finReceived = false;
   #endGiven = false;
@@ -204,7 +208,7 @@ export class Stream implements Channel {
   get sendable(): boolean {
     if (this.#closed || this.id === 0) return false;
     const left = this.#sendLimit - this.#sendUsed;
-    const head = this.#outbox[this.#outboxHead];
+    const head = this.#outbox.first;
     if (head !== undefined) return left > FRAME_COST || (left === FRAME_COST && head.chunk.length === 0);
     return this.#ending && !this.#finSent && left >= FRAME_COST;
   }
@@ -221,7 +225,7 @@ export class Stream implements Channel {
   sendOne(writer: Writer): number {
     if (!this.sendable) return 0;
     const room = Math.min(this.#sendLimit - this.#sendUsed, this.#owner.sendLeft) - FRAME_COST;
-    const head = this.#outbox[this.#outboxHead];
+    const head = this.#outbox.first;
     if (room < 0) return 0;
     if (head === undefined) {
       this.#finSent = true;
@@ -236,18 +240,11 @@ export class Stream implements Channel {
     let flags = whole && head.last ? Flag.END_MESSAGE : 0;
     if (whole) {
       this.#outboxOffset = 0;
-      this.#outboxHead++;
+      this.#outbox.take();
       this.#outboxBytes -= length + FRAME_COST;
-      if (this.#outboxHead === this.#outbox.length) {
-        this.#outbox = [];
-        this.#outboxHead = 0;
-        if (this.#ending) {
-          flags |= Flag.FIN;
-          this.#finSent = true;
-        }
-      } else if (this.#outboxHead >= 1024 && this.#outboxHead * 2 > this.#outbox.length) {
-        this.#outbox = this.#outbox.slice(this.#outboxHead);
-        this.#outboxHead = 0;
+      if (this.#ending && this.#outbox.length === 0) {
+        flags |= Flag.FIN;
+        this.#finSent = true;
       }
     } else {
       this.#outboxOffset = start + length;
@@ -314,12 +311,8 @@ export class Stream implements Channel {
     this.#delivering = true;
     if (this.#inbox.length > 0) this.consumedAt = this.#owner.now();
     while (!this.#paused && !this.#closed) {
-      const piece = this.#inbox[this.#inboxHead];
+      const piece = this.#inbox.take();
       if (piece === undefined) break;
-      if (++this.#inboxHead === this.#inbox.length) {
-        this.#inbox = [];
-        this.#inboxHead = 0;
-      }
       this.#events.data(piece.chunk, piece.last);
       if (!this.#closed) this.#owner.consumed(this, piece.cost);
     }
@@ -343,8 +336,8 @@ export class Stream implements Channel {
   break(broken: Break): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#outbox = [];
-    this.#inbox = [];
+    this.#outbox.clear();
+    this.#inbox.clear();
     this.#outboxBytes = 0;
     this.#owner.finished(this);
     this.onBroken?.(broken);

@@ -90,6 +90,14 @@ describe("a gateway's session before HELLO", () => {
     expect(peer.finalCode()).toBe(toCode("protocol_error"));
   });
 
+  test("tells who has not said HELLO yet that it drains", () => {
+    const peer = new RawPeer({ silent: true });
+    peer.session.drain(10_000);
+    const [welcome, goaway] = peer.fresh();
+    expect(welcome?.payload.readUInt16BE(6)).toBe(toCode("draining"));
+    expect(goaway?.payload.readUInt32BE(4)).toBe(toCode("draining"));
+  });
+
   test("answers the refusal of its guard and lets nothing else through", () => {
     const peer = new RawPeer({ silent: true, session: { refusal: { reason: "revoked" } } });
     peer.send(hello(), wire.encodeOpen(1, { window: 1, messages: false, weight: 16, target: "x" }));

@@ -54,6 +54,23 @@ describe("heartbeat", () => {
     expect(pair.closed.gateway?.broken?.reason).toBe("slow_reader");
   });
 
+  test("spares a peer for which something waits only since a moment ago", () => {
+    const pair = sessionPair();
+    pair.clock.turn();
+    const stream = pair.client.open("x", { messages: false });
+    new Collected(stream);
+    pair.clock.turn();
+    new Collected(pair.incoming[0]!);
+    pair.clock.advance(59_999);
+    pair.toGateway.held = true;
+    stream.write(Buffer.from("just now"), false);
+    pair.clock.advance(2);
+    expect(pair.closed.client).toBe(undefined);
+    pair.toGateway.release();
+    pair.clock.advance(120_000);
+    expect(pair.client.ready).toBe(true);
+  });
+
   test("measures the round trip once windows are in use, and believes the shortest of four", () => {
     const peer = new RawPeer();
     peer.open(1);

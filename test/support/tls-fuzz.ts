@@ -4,10 +4,9 @@
  * with its input; what is counted is what the gateway itself logged as the end of each connection.
  */
 import { Buffer } from "node:buffer";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { connect } from "../../src/client.ts";
 import * as wire from "../../src/protocol/frame.ts";
+import { collect } from "./collect.ts";
 import { anyFrame, Random, type FuzzState } from "./frame-fuzz.ts";
 import { startGateway, type TestGateway } from "./gateway.ts";
 import { echo, startBackEnd } from "./back-ends.ts";
@@ -84,12 +83,8 @@ async function quiet(gateway: TestGateway): Promise<void> {
   throw new Error(`left after 4 s: ${JSON.stringify(gateway.gateway.status())}`);
 }
 
-/** The collector, which neither runtime shows without asking. */
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("globalThis.gc") as (() => void) | undefined;
-
 function held(): number {
-  collect?.();
+  collect();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
