@@ -38,7 +38,7 @@ export const rules: readonly Rule[] = [
   { files: source, pattern: /["']SIGUSR1["']/, why: "opens a debugger port" },
   { files: source, pattern: /\b(?:subjectaltname|subject\.CN)\b/, why: "names come from the DER, never from the runtime's strings" },
   { files: source, pattern: /\bticketKeys\b/, why: "no session tickets" },
-  { files: source, pattern: /^\s*(?:enum|namespace|declare module)\b|\busing\s+\w+\s*=/, why: "not erasable, or not in Node 22" },
+  { files: source, pattern: /^\s*(?:enum|namespace|declare module)\b/, why: "not erasable" },
   { files: /^(?:src|test|scripts|bench)\/.*\.(?:ts|mjs)$/, pattern: /\b(?:TODO|FIXME|XXX)\b/, why: "unfinished", comments: true },
   { files: /^test\/.*\.ts$/, pattern: /\b(?:describe|test|it)\.(?:only|skip|todo|fails)\b/, why: "every test runs" },
 ];

@@ -4,6 +4,7 @@
  * retried behind the program's back; a dead session breaks its pipes and never ends them cleanly.
  * Leaves to others: what pipes look like (client/), when to connect again.
  */
+import { Buffer } from "node:buffer";
 import { parseDial } from "./base/address.ts";
 import type { Break } from "./base/channel.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
@@ -25,12 +26,10 @@ import {
   type OpenOptions,
   type Pipe,
 } from "./client/types.ts";
-import { parameterDefaults } from "./protocol/parameters.ts";
+import { ALPN } from "./protocol/frame.ts";
 import { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
 import { DialError, dialTls, errorCode, type TlsConnection } from "./runtime/tls-client.ts";
-
-const alpn = "pipegate/1";
 
 /** Connects, and resolves once the gateway welcomed us. Rejects with a PipegateError. */
 export async function connect(options: ConnectOptions): Promise<Client> {
@@ -48,18 +47,21 @@ export async function dialSession(options: ConnectOptions): Promise<SessionClien
   if (serverName === undefined) {
     throw new PipegateError("usage", "a gateway on a unix socket needs a server name", { next: "pass the name in its certificate" });
   }
+  const maxMessageBytes = options.maxMessageBytes ?? connectDefaults.maxMessageBytes;
+  if (!Number.isInteger(maxMessageBytes) || maxMessageBytes < 1 || maxMessageBytes > 0xffffffff)
+    throw new PipegateError("usage", `maxMessageBytes is ${maxMessageBytes}`, { next: "give a whole number from 1 to 2^32-1" });
   const { own, ca } = checkCredentials(options);
   const attempt: Attempt = { gateway: options.gateway, serverName, own, ca, now: systemClock.wall() };
   const timeoutMs = options.timeoutMs ?? connectDefaults.timeoutMs;
   const limit = new TimeLimit(`${options.gateway} did not let us in within ${timeoutMs / 1000} s`, { timeoutMs, signal: options.signal });
   try {
     const { certificate, key } = options;
-    const connection = await dialTls(address, { certificate, key, ca: [options.ca], serverName, alpn, signal: limit.signal });
-    if (connection.alpn !== alpn) {
+    const connection = await dialTls(address, { certificate, key, ca: [options.ca], serverName, alpn: ALPN, signal: limit.signal });
+    if (connection.alpn !== ALPN) {
       connection.destroy();
       throw explainFailure({ phase: "handshake", code: "ALERT_NO_APPLICATION_PROTOCOL", message: "" }, attempt);
     }
-    const client = new SessionClient(connection, { attempt, clock: systemClock, helloTimeoutMs: timeoutMs });
+    const client = new SessionClient(connection, { attempt, clock: systemClock, helloTimeoutMs: timeoutMs, maxMessageBytes });
     await client.welcomed(limit.signal);
     closeOnAbort(client, options.signal);
     return client;
@@ -117,6 +119,7 @@ interface SessionClientOptions {
   readonly attempt: Attempt;
   readonly clock: Clock;
   readonly helloTimeoutMs: number;
+  readonly maxMessageBytes: number;
 }
 
 export class SessionClient implements Client {
@@ -127,11 +130,13 @@ export class SessionClient implements Client {
   readonly #connection: TlsConnection;
   readonly #attempt: Attempt;
   readonly #clock: Clock;
+  readonly #maxMessageBytes: number;
   readonly #ready: Promise<void>;
   #closing = false;
   #error: Error | undefined;
 
-  constructor(connection: TlsConnection, { attempt, clock, helloTimeoutMs }: SessionClientOptions) {
+  constructor(connection: TlsConnection, { attempt, clock, helloTimeoutMs, maxMessageBytes }: SessionClientOptions) {
+    this.#maxMessageBytes = maxMessageBytes;
     this.gateway = attempt.gateway;
     this.#attempt = attempt;
     this.#clock = clock;
@@ -150,7 +155,7 @@ export class SessionClient implements Client {
       role: "client",
       transport: connection,
       clock,
-      parameters: { software },
+      parameters: { software, maxMessage: maxMessageBytes },
       helloTimeoutMs,
       events: {
         ready: () => {
@@ -204,7 +209,7 @@ export class SessionClient implements Client {
       await accepted(stream, { closed: end.closed, signal: limit.signal });
       breakOnAbort(stream, { closed: end.closed, signal: options.signal });
       if (options.messages !== true) return new BytePipe(target, end);
-      const bounds = { incomingBytes: parameterDefaults.maxMessage, outgoingBytes: this.#session.peer.maxMessage };
+      const bounds = { incomingBytes: this.#maxMessageBytes, outgoingBytes: this.#session.peer.maxMessage };
       return new JoinedMessages(target, { end, bounds });
     } finally {
       limit.done();
@@ -213,8 +218,7 @@ export class SessionClient implements Client {
 
   /** A stream that can be used at once; when it is refused, it breaks with the reason before it was `accepted`. */
   openStream(target: string, options: Pick<OpenOptions, "messages" | "weight"> = {}): Stream {
-    const length = new TextEncoder().encode(target).length;
-    if (length < 1 || length > 255) throw new PipegateError("usage", "the name of a target has 1 to 255 bytes", { next: "check the name" });
+    requireTargetName(target);
     const { messages = false, weight } = options;
     return this.#session.open(target, { messages, ...(weight === undefined ? {} : { weight }) });
   }
@@ -233,6 +237,12 @@ export class SessionClient implements Client {
     if (welcomed || (broken !== undefined && broken.reason !== "session_lost")) return errorOf(broken ?? { reason: "session_lost" });
     return explainFailure({ phase: "welcome", code: errorCode(error), message: error?.message ?? "" }, this.#attempt);
   }
+}
+
+/** Throws a PipegateError `usage` for what no target can be called. */
+export function requireTargetName(name: string): void {
+  const length = Buffer.byteLength(name, "utf8");
+  if (length < 1 || length > 255) throw new PipegateError("usage", "the name of a target has 1 to 255 bytes", { next: "check the name" });
 }
 
 interface Watched {

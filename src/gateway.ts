@@ -8,10 +8,11 @@ import { addressText, type SocketAddress } from "./base/address.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
-import type { Config } from "./config/config.ts";
+import type { Config, ListenerConfig } from "./config/config.ts";
 import { Connections } from "./gateway/connections.ts";
 import { Opener } from "./gateway/opener.ts";
 import { createTrust } from "./identity/judge.ts";
+import type { Trust } from "./identity/trust.ts";
 import { Journal } from "./journal.ts";
 import { Metrics, type Flow } from "./metrics.ts";
 import type { Pipe } from "./pipe/pipe.ts";
@@ -44,7 +45,7 @@ export interface PipeStatus extends Flow {
 }
 
 export interface GatewayStatus {
-  readonly state: "ready" | "draining" | "closed";
+  readonly state: "new" | "opening" | "ready" | "draining" | "closed";
   readonly listeners: readonly string[];
   readonly connections: number;
   readonly connectionsTotal: number;
@@ -63,7 +64,7 @@ export class Gateway {
   readonly #pipes = new PipeRegistry();
   readonly #connections: Connections;
   #listeners: Listener[] = [];
-  #state: GatewayStatus["state"] = "ready";
+  #state: GatewayStatus["state"] = "new";
   #drained: Promise<void> | undefined;
 
   /** Throws a PipegateError (config) when the config cannot be served in full on this runtime. */
@@ -87,35 +88,45 @@ export class Gateway {
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
   async listen(): Promise<readonly SocketAddress[]> {
     requireSupportedRuntime();
-    if (this.#listeners.length > 0 || this.#state !== "ready") throw new PipegateError("usage", "this gateway has been started before");
-    const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
+    if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
+    this.#state = "opening";
     try {
+      const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
       for (const listener of this.#config.listeners) {
-        const raw = listener.target !== undefined || listener.serverNames.size > 0;
-        this.#listeners.push(
-          await listen(
-            {
-              ...listenerDefaults,
-              address: listener.listen,
-              credentials: this.#config.credentials,
-              trust,
-              alpn: [ALPN, ...(raw ? listener.alpn : [])],
-              withoutAlpn: raw,
-              clock: this.#clock,
-            },
-            {
-              connection: (connection) => this.#connections.arrived(connection, listener),
-              refused: (refusal) => this.#connections.refused(refusal),
-              troubled: (error) => this.#journal.troubled(error),
-            },
-          ),
-        );
+        this.#listeners.push(await this.#open(listener, trust));
+        if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
       }
     } catch (error) {
       await this.close();
       throw error;
     }
+    this.#state = "ready";
     return this.#listeners.map((listener) => listener.address);
+  }
+
+  /** Others may have closed it meanwhile. */
+  #isOpening(): boolean {
+    return this.#state === "opening";
+  }
+
+  #open(listener: ListenerConfig, trust: Trust): Promise<Listener> {
+    const raw = listener.target !== undefined || listener.serverNames.size > 0;
+    return listen(
+      {
+        ...listenerDefaults,
+        address: listener.listen,
+        credentials: this.#config.credentials,
+        trust,
+        alpn: [ALPN, ...(raw ? listener.alpn : [])],
+        withoutAlpn: raw,
+        clock: this.#clock,
+      },
+      {
+        connection: (connection) => this.#connections.arrived(connection, listener),
+        refused: (refusal) => this.#connections.refused(refusal),
+        troubled: (error) => this.#journal.troubled(error),
+      },
+    );
   }
 
   // ---- the end
@@ -127,7 +138,7 @@ export class Gateway {
   }
 
   async #drain(graceMs: number): Promise<void> {
-    if (this.#state === "ready") this.#state = "draining";
+    if (this.#state !== "closed") this.#state = "draining";
     for (const listener of this.#listeners) listener.stop();
     let timer: Timer | undefined;
     const enough = new Promise<void>((resolve) => (timer = this.#clock.after(graceMs + 2_000, resolve))); // who does not even close is cut

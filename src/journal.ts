@@ -4,7 +4,7 @@
  */
 import type { Break } from "./base/channel.ts";
 import type { Clock } from "./base/clock.ts";
-import type { LogFields, Logger } from "./base/log.ts";
+import { unthrowing, type LogFields, type Logger } from "./base/log.ts";
 import type { Reason } from "./base/reason.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { Metrics } from "./metrics.ts";
@@ -45,7 +45,7 @@ export class Journal {
   #troubledAt = -1_000;
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
-    this.#logger = logger;
+    this.#logger = unthrowing(logger);
     this.#metrics = metrics;
     this.#clock = clock;
     this.#at = clock.now();

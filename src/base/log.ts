@@ -14,3 +14,17 @@ export interface Logger {
 
 const nothing = (): void => {};
 export const silentLogger: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
+/** A program's logger whose throws reach nobody: what it logs about must go on. */
+export function unthrowing(logger: Logger): Logger {
+  const quietly =
+    (level: LogLevel) =>
+    (event: string, fields?: LogFields): void => {
+      try {
+        logger[level](event, fields);
+      } catch {
+        // there is nobody to tell: telling is what failed
+      }
+    };
+  return { debug: quietly("debug"), info: quietly("info"), warn: quietly("warn"), error: quietly("error") };
+}

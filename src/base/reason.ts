@@ -35,7 +35,7 @@ export const explanations = {
   not_tls: { meaning: "what arrived is not a TLS 1.3 handshake", next: "connect with TLS 1.3" },
   alpn: {
     meaning: "this listener does not speak the protocol that was asked for",
-    next: "use ALPN pipegate/1, or a listener with a target",
+    next: "use ALPN pipegate/1, or a listener with a target whose alpn names yours",
   },
   preface_timeout: { meaning: "the first frame did not arrive in time", next: "check the network and try again" },
   handshake_timeout: { meaning: "the TLS handshake did not finish in time", next: "check the network and try again" },

@@ -15,6 +15,7 @@ import { nameTexts, parseCommonName, parseNames, parseRole, type Role, roles } f
 import { parseReason, type RevocationReason } from "../ca/reasons.ts";
 import { type List, listName, revoke, writeList } from "../ca/revoke.ts";
 import { answer, say, styled } from "./terminal.ts";
+import { columns } from "./columns.ts";
 
 const examples = `Examples:
   pipegate ca init                                           a CA in certs/
@@ -266,14 +267,4 @@ function timeText(at: number): string {
 
 function sayFiles(files: readonly (readonly [path: string, what: string])[]): void {
   for (const line of columns(files.map(([path, what]) => [printable(path, 4096), what]))) say(`  ${line}`);
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
-  return rows.map((cells) =>
-    cells
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd(),
-  );
 }

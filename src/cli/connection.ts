@@ -42,12 +42,19 @@ export async function prepare(flags: ClientFlags): Promise<Settings> {
   return settings;
 }
 
-export async function dial(settings: Settings, flags: ClientFlags & { readonly signal?: AbortSignal }): Promise<SessionClient> {
+export interface DialFlags extends ClientFlags {
+  readonly signal?: AbortSignal;
+  /** Default: the library's. */
+  readonly maxMessageBytes?: number;
+}
+
+export async function dial(settings: Settings, flags: DialFlags): Promise<SessionClient> {
   const started = performance.now();
   const client = await dialSession({
     ...settings.connect,
     timeoutMs: flags.timeout ?? connectDefaults.timeoutMs,
     ...(flags.signal ? { signal: flags.signal } : {}),
+    ...(flags.maxMessageBytes ? { maxMessageBytes: flags.maxMessageBytes } : {}),
   });
   mention(`welcomed by ${client.gateway} after ${Math.round(performance.now() - started)} ms`);
   return client;

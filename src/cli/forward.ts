@@ -9,7 +9,7 @@ import type { Channel } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
 import type { PipegateError } from "../base/error.ts";
 import { valueOf } from "../base/reading.ts";
-import type { SessionClient } from "../client.ts";
+import { requireTargetName, type SessionClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { Link } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
@@ -50,6 +50,7 @@ export function readListen(text: string): SocketAddress {
 
 async function runForward(listen: string, target: string, flags: ClientFlags): Promise<void> {
   const address = readListen(listen);
+  requireTargetName(target);
   const settings = await prepare(flags);
   const stopped = stopSignal();
   const forwarder = new Forwarder(target, flags);
@@ -145,7 +146,7 @@ class Forwarder {
       return;
     }
     const timeoutMs = this.#flags.timeout ?? openDefaults.timeoutMs;
-    const stream = session.openStream(this.#target);
+    const stream = session.openStream(this.#target); // its name was judged at the start
     const late = systemClock.after(timeoutMs, () => {
       if (!stream.accepted) stream.reset({ reason: "target_timeout", detail: `no answer within ${timeoutMs / 1000} s` });
     });

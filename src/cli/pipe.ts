@@ -39,7 +39,8 @@ export function pipeCommand(): Command {
 
 async function runPipe(target: string, flags: PipeFlags): Promise<void> {
   const settings = await prepare(flags);
-  const client = await dial(settings, flags);
+  // Answers are printed as they come: their length is no matter of memory here.
+  const client = await dial(settings, { ...flags, maxMessageBytes: 0xffffffff });
   try {
     await carry(client, target, flags);
   } finally {

@@ -12,11 +12,9 @@ import { say } from "./terminal.ts";
 export interface ServeOptions {
   /** Called once everything listens, with the addresses as they are. */
   ready(listening: readonly string[], log: LogWriter): void | Promise<void>;
-  /** Fires when something outside of the gateway ended it; treated like a first signal. */
-  readonly signal?: AbortSignal;
 }
 
-export async function serve(config: Config, { ready, signal }: ServeOptions): Promise<void> {
+export async function serve(config: Config, { ready }: ServeOptions): Promise<void> {
   const log = createLogWriter(config.log);
   const onFault = (error: unknown): void => {
     log.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
@@ -24,7 +22,7 @@ export async function serve(config: Config, { ready, signal }: ServeOptions): Pr
     process.exit(1);
   };
   process.on("uncaughtException", onFault);
-  const stop = stopRequests(signal);
+  const stop = stopRequests();
   const gateway = new Gateway(config, { logger: log });
   let admin: { close(): void } | undefined;
   try {
@@ -50,21 +48,18 @@ interface StopRequests {
   forget(): void;
 }
 
-function stopRequests(signal: AbortSignal | undefined): StopRequests {
+function stopRequests(): StopRequests {
   const waiting: (() => void)[] = [];
   const first = new Promise<void>((resolve) => void waiting.push(resolve));
   const second = new Promise<void>((resolve) => void waiting.push(resolve));
   const onStop = (): void => waiting.shift()?.();
   const names = ["SIGINT", "SIGTERM"] as const;
   for (const name of names) process.on(name, onStop);
-  if (signal?.aborted) onStop();
-  else signal?.addEventListener("abort", onStop, { once: true });
   return {
     first,
     second,
     forget: () => {
       for (const name of names) process.off(name, onStop);
-      signal?.removeEventListener("abort", onStop);
     },
   };
 }

@@ -52,6 +52,8 @@ interface Layer {
   /** Where relative paths start. */
   readonly base: string;
   readonly values: Partial<Record<Name, string>>;
+  /** Whether pipegate demo left it here, and nobody named it. */
+  readonly demo?: boolean;
 }
 
 export const surroundings: Surroundings = {
@@ -99,15 +101,20 @@ export async function readSettings(flags: ConnectionFlags, around: Surroundings 
   };
 }
 
-/** The admin socket of the gateway that these settings speak of, `unix:/path`; undefined when nothing names one. */
+/** The admin socket of the gateway that these settings speak of, `unix:/path`: named by the user, and left by the demo of this folder. */
 export async function readAdmin(
   flags: { readonly admin?: string; readonly profile?: string },
   around: Surroundings = surroundings,
-): Promise<string | undefined> {
-  if (flags.admin !== undefined) return flags.admin;
-  const layer = (await readLayers(flags, around)).find((one) => one.values.ADMIN !== undefined);
-  if (!layer) return undefined;
-  return `unix:${inside(layer, layer.values.ADMIN!.replace(/^unix:/u, ""))}`;
+): Promise<{ readonly named: string | undefined; readonly demo: string | undefined }> {
+  const layers = await readLayers(flags, around);
+  const first = (of: readonly Layer[]): string | undefined => {
+    const layer = of.find((one) => one.values.ADMIN !== undefined);
+    return layer && `unix:${inside(layer, layer.values.ADMIN!.replace(/^unix:/u, ""))}`;
+  };
+  return {
+    named: flags.admin ?? first(layers.filter(({ demo }) => demo !== true)),
+    demo: first(layers.filter(({ demo }) => demo === true)),
+  };
 }
 
 async function readLayers(flags: ConnectionFlags, around: Surroundings): Promise<Layer[]> {
@@ -143,7 +150,7 @@ async function readLayers(flags: ConnectionFlags, around: Surroundings): Promise
   const wanted = flags.profile ?? around.environment("PIPEGATE_PROFILE");
   const profile = await readProfile(profilePath(wanted ?? "default", around), { required: wanted !== undefined });
   const demo = await readProfile(join(around.folder, demoProfile), { required: false });
-  return [...layers, ...(profile ? [profile] : []), ...(demo ? [demo] : [])];
+  return [...layers, ...(profile ? [profile] : []), ...(demo ? [{ ...demo, demo: true }] : [])];
 }
 
 function profilePath(name: string, around: Surroundings): string {

@@ -6,6 +6,7 @@ import type { GatewayStatus, PipeStatus } from "../gateway.ts";
 import { getOverUnix } from "../runtime/unix-http.ts";
 import { bytesText, timeText } from "./progress.ts";
 import { readAdmin } from "./settings.ts";
+import { columns } from "./columns.ts";
 import { answer, mention } from "./terminal.ts";
 
 interface StatusFlags {
@@ -47,8 +48,8 @@ async function runStatus(flags: StatusFlags): Promise<void> {
 }
 
 async function findSocket(flags: StatusFlags): Promise<string> {
-  const named = flags.config === undefined ? await readAdmin(flags) : undefined;
-  const admin = named ?? (await configAdmin(flags.config));
+  const { named, demo } = await readAdmin(flags);
+  const admin = flags.admin ?? (flags.config === undefined ? (named ?? (await configAdmin()) ?? demo) : await configAdmin(flags.config));
   const path = admin?.replace(/^unix:/u, "") ?? "";
   if (path !== "") return path;
   throw new PipegateError("usage", "no admin socket is named", {
@@ -56,12 +57,12 @@ async function findSocket(flags: StatusFlags): Promise<string> {
   });
 }
 
-/** `admin.listen` of the config; without -c, of pipegate.yaml in this folder if there is one. */
-async function configAdmin(file: string | undefined): Promise<string | undefined> {
+/** `admin.listen` of the config; without a file, of pipegate.yaml in this folder if there is one. Nothing that it names is read: who asks may not be allowed to. */
+async function configAdmin(file?: string): Promise<string | undefined> {
   const { existsSync } = await import("node:fs");
   if (file === undefined && !existsSync("pipegate.yaml")) return undefined;
-  const { loadConfig } = await import("../config/load.ts");
-  return (await loadConfig(file ?? "pipegate.yaml")).admin?.listen;
+  const { readAdminListen } = await import("../config/load.ts");
+  return readAdminListen(file ?? "pipegate.yaml");
 }
 
 /** The table for a person. */
@@ -72,7 +73,7 @@ export function statusLines(status: GatewayStatus): string[] {
     `connections: ${status.connections} now, ${status.connectionsTotal} in all; pipes: ${status.pipes.length} now`,
     `refusals: ${refusals.length === 0 ? "none" : refusals.map(([reason, count]) => `${reason} ${count}`).join(", ")}`,
   ];
-  if (status.pipes.length > 0) lines.push("", ...table([header, ...status.pipes.map(row)]));
+  if (status.pipes.length > 0) lines.push("", ...columns([header, ...status.pipes.map(row)]));
   return lines.map((line) => printable(line, 4096));
 }
 
@@ -90,14 +91,4 @@ function row(pipe: PipeStatus): string[] {
     timeText(pipe.seconds),
     pipe.waits.join(", ") || "-",
   ];
-}
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = header.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
-  return rows.map((cells) =>
-    cells
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join("  ")
-      .trimEnd(),
-  );
 }

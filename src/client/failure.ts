@@ -30,7 +30,7 @@ export function explainFailure(failure: Failure, attempt: Attempt): PipegateErro
   if (failure.phase === "dial") return unreachable(failure, attempt);
   const alert = /ALERT_(\w+)$/u.exec(failure.code)?.[1];
   if (alert !== undefined) return alerted(alert, attempt);
-  return failure.phase === "handshake" ? badHandshake(failure, attempt) : notAccepted(undefined, attempt);
+  return failure.phase === "handshake" ? badHandshake(failure, attempt) : closedWithoutAWord(attempt);
 }
 
 function unreachable({ code, message }: Failure, { gateway }: Attempt): PipegateError {
@@ -66,8 +66,8 @@ const refusals: Readonly<Record<string, Reason>> = {
 function alerted(alert: string, attempt: Attempt): PipegateError {
   const { gateway } = attempt;
   if (alert === "NO_APPLICATION_PROTOCOL") {
-    return new PipegateError("alpn", `the listener at ${gateway} does not speak pipegate/1`, {
-      next: "use the address of a listener without a target",
+    return new PipegateError("alpn", `what listens at ${gateway} does not speak pipegate/1`, {
+      next: "check that the address is the gateway's",
     });
   }
   if (alert === "PROTOCOL_VERSION") {
@@ -118,10 +118,28 @@ function badHandshake({ code, message }: Failure, { gateway, serverName, ca }: A
   });
 }
 
-/** The gateway's TLS stack did not take our certificate; `reason` when it said which way, else what we can see of it ourselves. */
-function notAccepted(reason: Reason | undefined, { own, gateway, now }: Attempt): PipegateError {
-  const seen: Reason = own.notAfter < now ? "cert_expired" : own.notBefore > now ? "not_yet_valid" : "unknown_issuer";
-  const code = reason === undefined || reason === "unknown_issuer" ? seen : reason;
+/** Most likely our certificate, which Node's TLS stack refuses so; but a gateway that is being restarted looks the same. */
+function closedWithoutAWord(attempt: Attempt): PipegateError {
+  const { own, gateway } = attempt;
+  if (seenOf(attempt) !== "unknown_issuer") return notAccepted("unknown_issuer", attempt);
+  return new PipegateError(
+    "unknown_issuer",
+    `${gateway} closed the connection without a word, as it does when it does not accept our certificate: issued by ${own.issuer}`,
+    {
+      next: "have it issued by a CA that the gateway trusts, or have this one added to its trust.ca; if the gateway was just started, try again",
+    },
+  );
+}
+
+/** What we can see of our own certificate. */
+function seenOf({ own, now }: Attempt): Reason {
+  return own.notAfter < now ? "cert_expired" : own.notBefore > now ? "not_yet_valid" : "unknown_issuer";
+}
+
+/** The gateway's TLS stack did not take our certificate for `reason`; the broadest one is narrowed by what we can see ourselves. */
+function notAccepted(reason: Reason, attempt: Attempt): PipegateError {
+  const { own, gateway, now } = attempt;
+  const code = reason === "unknown_issuer" ? seenOf(attempt) : reason;
   const about = code === "cert_expired" && own.notAfter < now ? `it expired ${timeText(own.notAfter)}` : `issued by ${own.issuer}`;
   const next =
     code === "unknown_issuer"

@@ -40,6 +40,7 @@ const passing: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "slow_reader",
   "excessive_load",
   "internal",
+  "unknown_issuer", // a gateway that goes away between TLS and its welcome looks like one that does not know our CA
 ]);
 
 export function mayPass(error: PipegateError): boolean {

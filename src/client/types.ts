@@ -16,9 +16,11 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
   /** For the whole way to the gateway's welcome, milliseconds. */
   readonly timeoutMs?: number;
+  /** Largest message that we take, bytes, up to 2^32-1; a larger one breaks its pipe. What we may send is the gateway's to say. */
+  readonly maxMessageBytes?: number;
 }
 
-export const connectDefaults = { timeoutMs: 15_000 } as const;
+export const connectDefaults = { timeoutMs: 15_000, maxMessageBytes: 1 << 20 } as const;
 
 export interface OpenOptions {
   /** Keep message boundaries: the pipe is a MessagePipe. */

@@ -82,6 +82,16 @@ async function readText(file: string): Promise<string> {
   }
 }
 
+/** `admin.listen` of a config file, `unix:/path`, by its text alone. Rejects with a ConfigError when that is wrong. */
+export async function readAdminListen(file: string): Promise<string | undefined> {
+  const { shape } = parseConfig(await readText(file), { file });
+  return shape.admin && adminListen(shape.admin.listen, dirname(file));
+}
+
+function adminListen(path: string, folder: string): string {
+  return `unix:${isAbsolute(path) ? path : join(folder, path)}`;
+}
+
 /** What decides about a client, without what only the gateway itself needs. */
 export interface LoadedPolicy extends Pick<Config, "trust" | "rules" | "warnings"> {
   readonly file: string;
@@ -162,7 +172,7 @@ async function complete(
     trust: makeTrust(shape, contents),
     targets: new Map(Object.entries(shape.targets).map(([name, target]) => [name, makeTarget(target, { name, contents, inFolder })])),
     rules: makeRules(shape, tree),
-    admin: shape.admin && { listen: `unix:${inFolder(shape.admin.listen)}` },
+    admin: shape.admin && { listen: adminListen(shape.admin.listen, folder) },
     log: { level, format },
     maxMessageBytes: shape.maxMessage ?? configDefaults.maxMessageBytes,
     warnings: [...judged.warnings, ...contents.warnings.map((finding) => placed(tree, finding))].map((warning) =>

@@ -4,7 +4,7 @@
  * once. Leaves to others: TLS and who they are (tls/), may they open and how (opener.ts).
  */
 import type { Break } from "../base/channel.ts";
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Identity } from "../identity/identity.ts";
 import type { ConnectionFacts, Journal } from "../journal.ts";
@@ -13,7 +13,7 @@ import { connectionLimits, type Policy } from "../policy/policy.ts";
 import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
-import { socketChannel } from "../runtime/socket-channel.ts";
+import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
 import type { ListenerRefusal, SecureConnection } from "../tls/listener.ts";
 import { sessionOver } from "../tls/session-socket.ts";
 import type { Opener } from "./opener.ts";
@@ -80,7 +80,7 @@ export class Connections {
       },
       { identity, retryAfter: broken.retryAfter },
     );
-    if (connection.alpn !== ALPN) connection.socket.destroy();
+    if (connection.alpn !== ALPN) cutSocket(connection.socket, connection.below);
   }
 
   /** The door turned somebody away. Who speaks pipegate/1 is told why. */
@@ -170,8 +170,9 @@ export class Connections {
     const gone = new AbortController();
     const left = (): void => gone.abort();
     connection.socket.once("close", left);
+    let enough: Timer | undefined;
     const live: Live = {
-      drain: (graceMs) => void this.#options.clock.after(graceMs, () => live.close({ reason: "draining" })),
+      drain: (graceMs) => void (enough ??= this.#options.clock.after(graceMs, () => live.close({ reason: "draining" }))),
       close: (broken) => channel.reset(broken),
     };
     this.#live.add(live);
@@ -184,6 +185,7 @@ export class Connections {
       accept: () => void connection.socket.off("close", left),
       done: (broken) => {
         leave();
+        enough?.cancel();
         this.#gone(live);
         this.#options.journal.connectionClose(facts, { openedAt, pipes: 1, broken });
       },

@@ -52,12 +52,13 @@ export class Opener {
 
   /** May this identity open this target, now? Refusals are logged here. */
   permit(name: string, facts: ConnectionFacts): Permit {
-    const { policy, limiter, targets, journal } = this.#options;
+    const { clock, policy, limiter, targets, journal } = this.#options;
     const { identity } = facts;
     const decision = decide(policy, identity, name);
     const target = targets.get(name);
     let broken: Break;
-    if (target === undefined || !decision.allowed) {
+    if (clock.wall() > identity.notAfter) broken = { reason: "cert_expired", detail: "since it connected" };
+    else if (target === undefined || !decision.allowed) {
       // Guessing names costs what opening costs.
       const retryAfter = limiter.chargeRefusedOpen(identity, facts.rule);
       if (retryAfter > 0) broken = { reason: "rate_limited", retryAfter };

@@ -19,7 +19,7 @@ export interface PipeOptions {
   /** From the client to the target, and back. Absent: no limit. */
   readonly inbound?: Gate;
   readonly outbound?: Gate;
-  /** Half-closed and nothing moved for so long: reset. Default 300,000 ms. */
+  /** From the first end of a direction on: nothing moved for so long, reset. Default 300,000 ms. */
   readonly halfClosedTimeoutMs?: number;
   /** Once, when both channels are closed. */
   readonly closed?: (broken: Break | undefined) => void;
@@ -31,7 +31,8 @@ const HALF_CLOSED_MS = 300_000;
 class Way {
   bytes = 0;
   messages = 0;
-  ended = false;
+  /** Grows with whatever the sink took. */
+  progress = 0;
   waits: "limit" | "sink" | undefined;
   readonly #source: Channel;
   readonly #sink: Channel;
@@ -57,6 +58,7 @@ class Way {
   }
 
   #pass(chunk: Uint8Array, last: boolean): void {
+    this.progress++;
     this.bytes += chunk.length;
     if (last) this.messages++;
     if (this.#sink.write(chunk, last)) return;
@@ -74,13 +76,13 @@ class Way {
   };
 
   drained(): void {
+    this.progress++;
     if (this.waits !== "sink") return;
     this.waits = undefined;
     this.#source.resume();
   }
 
   end(): void {
-    this.ended = true;
     this.#sink.closeWrite();
   }
 
@@ -103,7 +105,6 @@ export class Pipe {
   #open = 2;
   #broken: Break | undefined;
   #timer: Timer | undefined;
-  #seen = -1;
 
   /** Joins `client` and `target`; payload flows from now on. */
   constructor(ends: { readonly client: Channel; readonly target: Channel }, options: PipeOptions) {
@@ -132,7 +133,7 @@ export class Pipe {
       data: (chunk, last) => way.data(chunk, last),
       end: () => {
         way.end();
-        this.#watchHalfClosed();
+        if (this.#timer === undefined) this.#watchEnding();
       },
       drained: () => back.drained(),
       closed: (broken) => {
@@ -151,15 +152,17 @@ export class Pipe {
     for (const way of this.#ways) way.stop();
   }
 
-  #watchHalfClosed(): void {
-    if (this.#timer !== undefined || (this.#ways[0].ended && this.#ways[1].ended)) return;
-    this.#seen = this.inbound.bytes + this.outbound.bytes;
+  /** From the first end on. Both directions may have ended and the pipe still stand: while somebody does not read his last bytes. */
+  #watchEnding(): void {
+    const seen = this.#progress();
     this.#timer = this.#options.clock.after(this.#options.halfClosedTimeoutMs ?? HALF_CLOSED_MS, () => {
-      this.#timer = undefined;
-      if (this.inbound.bytes + this.outbound.bytes === this.#seen)
-        this.kill({ reason: "idle_timeout", detail: "half-closed and nothing moved" });
-      else this.#watchHalfClosed();
+      if (this.#progress() === seen) this.kill({ reason: "idle_timeout", detail: "one direction has ended and nothing moved" });
+      else this.#watchEnding();
     });
+  }
+
+  #progress(): number {
+    return this.#ways[0].progress + this.#ways[1].progress;
   }
 
   #finish(): void {

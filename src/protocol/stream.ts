@@ -126,11 +126,6 @@ export class Stream implements Channel {
   get waiting(): number {
     return this.#outboxBytes;
   }
-  /** What the stream waits for, for people: nothing, the peer's window, or our own reader. */
-  get waitsFor(): "peer window" | "reader" | undefined {
-    if (this.#outboxBytes > 0 && this.#sendLimit - this.#sendUsed <= FRAME_COST) return "peer window";
-    return this.window.pinned > 0 ? "reader" : undefined;
-  }
 
   // ---- Channel: what the holder calls
 

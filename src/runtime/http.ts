@@ -14,23 +14,27 @@ export interface Answer {
 }
 
 const MAX_CONNECTIONS = 16;
+/** From accept to close, ms. */
+const CONNECTION_MS = 10_000;
 
 /** Serves `answer` (given the path, without its query) until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
 export async function serveHttp(address: SocketAddress, answer: (path: string) => Promise<Answer>): Promise<{ close(): void }> {
   const open = new Set<Socket>();
-  const server = createServer(
-    { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 1_000, maxHeaderSize: 8_192 },
-    (request, response) => {
-      respond(request, response, answer).catch(() => response.destroy());
-    },
-  );
+  const server = createServer({ keepAliveTimeout: 1_000, maxHeaderSize: 8_192 }, (request, response) => {
+    respond(request, response, answer).catch(() => response.destroy());
+  });
   server.on("clientError", (_error, socket) => void socket.destroy());
   const listener = await listenLocally(address, (socket) => {
     if (open.size >= MAX_CONNECTIONS) return void socket.destroy();
     open.add(socket);
     socket.on("error", () => socket.destroy());
-    socket.on("close", () => open.delete(socket));
-    socket.setTimeout(10_000, () => socket.destroy());
+    // The server's own deadlines need it to listen itself, and a socket's timeout begins anew with each byte.
+    const deadline = setTimeout(() => socket.destroy(), CONNECTION_MS);
+    deadline.unref();
+    socket.on("close", () => {
+      clearTimeout(deadline);
+      open.delete(socket);
+    });
     server.emit("connection", socket);
     socket.resume(); // it came paused
   });

@@ -248,7 +248,7 @@ class SocketChannel implements Channel {
     if (this.#isOver || this.#broken !== undefined) return;
     this.#broken = broken;
     this.#drop();
-    this.#cut();
+    cutSocket(this.#socket, this.#options.below);
   }
 
   #onError(error: Error): void {
@@ -272,17 +272,15 @@ class SocketChannel implements Channel {
     this.#pendingBytes = 0;
     if (this.#broken !== undefined) this.#inbox = [];
   }
+}
 
-  /** Closes with a RST. */
-  #cut(): void {
-    const socket = this.#socket;
-    const below = this.#options.below ?? parentOf(socket);
-    // While our FIN is under way Node cannot reset: it fails, and the socket's `close` never comes. All was sent by then; closing has to do.
-    const finishing = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
-    if (!finishing) resetOnClose(below ?? socket);
-    if (below !== undefined) socket.once("close", () => void below.destroy());
-    socket.destroy();
-  }
+/** Closes a connected socket with a RST, so that nobody takes it for an end. `below`: the TCP socket under a TLS socket, if it is another than node:tls's own. */
+export function cutSocket(socket: Socket, below: Socket | undefined = parentOf(socket)): void {
+  // While our FIN is under way Node cannot reset: it fails, and the socket's `close` never comes. All was sent by then; closing has to do.
+  const finishing = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
+  if (!finishing) resetOnClose(below ?? socket);
+  if (below !== undefined) socket.once("close", () => void below.destroy());
+  socket.destroy();
 }
 
 /**

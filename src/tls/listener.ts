@@ -13,6 +13,8 @@ import type { Identity } from "../identity/identity.ts";
 import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
 import { authorityTexts } from "../identity/trust.ts";
 import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
+import { ALPN } from "../protocol/frame.ts";
+import { cutSocket } from "../runtime/socket-channel.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
 import { createServer, type Secured } from "../runtime/tls-server.ts";
@@ -75,7 +77,6 @@ interface Handshake {
   readonly timer: Timer;
 }
 
-const ALPN_THAT_CAN_BE_TOLD = "pipegate/1";
 let connections = 0;
 const boot = Date.now().toString(36);
 
@@ -110,7 +111,7 @@ class Door implements Listener {
     this.address = options.address;
     const { credentials, trust, alpn, withoutAlpn } = options;
     requireUsableCredentials(credentials, this.#clock.wall());
-    const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN_THAT_CAN_BE_TOLD); // frames are never paused
+    const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN); // frames are never paused
     this.#server = createServer(
       { ...credentials, ca: authorityTexts(trust), alpn, holdable },
       {
@@ -222,8 +223,8 @@ class Door implements Listener {
     const refusal: ListenerRefusal = verdict.ok
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
       : { reason: verdict.reason, detail: verdict.detail, source, serverName, fingerprint: verdict.fingerprint };
-    const tellable = alpn === ALPN_THAT_CAN_BE_TOLD;
-    if (!tellable) socket.destroy();
+    const tellable = alpn === ALPN;
+    if (!tellable) cutSocket(socket, below);
     this.#events.refused(tellable ? { ...refusal, connection } : refusal);
   }
 

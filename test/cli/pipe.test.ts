@@ -95,7 +95,7 @@ describe("the exit status of pipegate pipe", () => {
   test("is 4 when our certificate is not accepted, and says who issued it", async () => {
     const { status, err } = await place.run(["pipe", "echo", "--cert", "stranger.pem"], "hi", settings);
     expect(status).toBe(4);
-    expect(err).toMatch(/^pipegate: refused: .* did not accept our certificate: issued by CN=foreign CA\..*\n$/u);
+    expect(err).toMatch(/^pipegate: refused: .* does not accept our certificate: issued by CN=foreign CA\..*\n$/u);
   });
   test("is 5 when the pipe breaks, after what came was written out", async () => {
     const { status, out, err } = await place.run(["pipe", "half"], "hi", settings);

@@ -76,8 +76,9 @@ describe("a client's settings", () => {
       "certs/ca.pem": "a",
     });
     expect((await read()).connect).toEqual({ gateway: "127.0.0.1:8443", certificate: "c", key: "k", ca: "a" });
-    expect(await readAdmin({}, around())).toBe(`unix:${join(folder, "certs", "admin.sock")}`);
-    expect(await readAdmin({ admin: "unix:/run/x.sock" }, around())).toBe("unix:/run/x.sock");
+    const demo = `unix:${join(folder, "certs", "admin.sock")}`;
+    expect(await readAdmin({}, around())).toEqual({ named: undefined, demo });
+    expect(await readAdmin({ admin: "unix:/run/x.sock" }, around())).toEqual({ named: "unix:/run/x.sock", demo });
   });
   test("never mix a certificate of one place with the key of another", async () => {
     environment["PIPEGATE_CERT"] = "env.pem";

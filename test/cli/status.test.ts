@@ -1,3 +1,4 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { serveAdmin } from "../../src/admin.ts";
@@ -50,6 +51,14 @@ describe("pipegate status", () => {
     expect(metrics).toMatch(/^# HELP pipegate_/mu);
   });
   test("ends with 3 when no gateway is there, and with 2 when nothing says where", async () => {
+    const config = `listeners: [{ listen: "127.0.0.1:1" }]\nidentity: { certificate: gone.pem, key: gone-key.pem }\ntrust: { ca: [gone-ca.pem] }\ntargets: { echo: { builtin: echo } }\nrules: [{ clients: ["*"], targets: ["*"] }]\nadmin: { listen: "unix:admin.sock" }\n`;
+    await writeFile(join(place.folder, "pipegate.yaml"), config); // what it names is not read
+    await mkdir(join(place.folder, "certs"));
+    await writeFile(join(place.folder, "certs", "pipegate.env"), "PIPEGATE_ADMIN=unix:left-by-demo.sock\n");
+    expect(await place.run(["status"])).toMatchObject({ status: 0, err: "" });
+    expect(await place.run(["status", "-c", "pipegate.yaml"])).toMatchObject({ status: 0, err: "" });
+    await rm(join(place.folder, "certs"), { recursive: true });
+    await rm(join(place.folder, "pipegate.yaml"));
     const gone = await place.run(["status", "--admin", "unix:/tmp/no-such.sock"]);
     expect(gone).toMatchObject({ status: 3, err: expect.stringMatching(/no gateway listens on \/tmp\/no-such\.sock/u) });
     expect(await place.run(["status"])).toMatchObject({ status: 2, err: expect.stringMatching(/no admin socket is named/u) });

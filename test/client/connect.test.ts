@@ -203,7 +203,7 @@ describe("connecting fails", () => {
   test("when our certificate is not of the gateway's CA, and says who issued it", async () => {
     const error = await failure((await gateway()).address, foreign.client("alice"));
     expect(error.code).toBe("unknown_issuer");
-    expect(error.message).toMatch(/did not accept our certificate: issued by CN=foreign CA/u);
+    expect(error.message).toMatch(/does not accept our certificate: issued by CN=foreign CA/u);
   });
   test("when our certificate has expired", async () => {
     const expired = ca.issue({ role: "client", uri: "spiffe://dev/agent/old", notBefore: 0, notAfter: Date.UTC(2020, 0, 1) });

@@ -89,7 +89,7 @@ describe("a link", () => {
     clock.advance(100);
     expect(await patient).toBe(again);
   });
-  test.each(["forbidden", "revoked", "unknown_issuer", "cert_expired", "untrusted_gateway"] as const)(
+  test.each(["forbidden", "revoked", "wrong_usage", "cert_expired", "untrusted_gateway"] as const)(
     "does not try for ever against %s",
     async (code) => {
       const { link, clock, first, said } = setUp([new PipegateError(code)]);
@@ -102,6 +102,15 @@ describe("a link", () => {
       expect(await link.session(1000)).toBeUndefined();
     },
   );
+  test("tries again when the gateway went away before its welcome, which looks like a CA that it does not know", async () => {
+    const { clock, first, said } = setUp([new PipegateError("unknown_issuer")]);
+    first.break(new PipegateError("session_lost"));
+    await turn();
+    clock.advance(200);
+    await turn();
+    expect(said.at(-1)).toMatch(/^unknown_issuer, \d+ ms$/u);
+    expect(clock.waiting).toBe(1);
+  });
   test("waits as long as the gateway asks", async () => {
     const { clock, first, said } = setUp([new PipegateError("rate_limited", undefined, { retryAfter: 7000 })]);
     first.break(new PipegateError("session_lost"));

@@ -44,6 +44,50 @@ test("a program runs a gateway and a client in a few lines", async () => {
   expect(gateway.status().state).toBe("closed");
 });
 
+test("messages over 1 MiB go both ways when both ends say so, and only then", async () => {
+  await using gateway = await createGateway({ ...config, maxMessage: "4MiB" }, { folder });
+  const [address] = await gateway.listen();
+  const own = { certificate: alice.certificate, key: alice.key, ca: ca.certificate };
+  const at = `127.0.0.1:${address?.kind === "tcp" ? address.port : 0}`;
+  const message = new Uint8Array(2 << 20).fill(7);
+  const large = await connect({ gateway: at, ...own, maxMessageBytes: 4 << 20 });
+  const calls = await large.open("echo", { messages: true });
+  expect(calls.maxMessageBytes).toBe(4 << 20);
+  await calls.send(message);
+  expect((await calls.receive())?.length).toBe(message.length);
+  await large.close();
+  const small = await connect({ gateway: at, ...own });
+  const cut = await small.open("echo", { messages: true });
+  await cut.send(message);
+  await expect(cut.receive()).rejects.toMatchObject({ code: "message_too_large" });
+  await small.close();
+  await expect(connect({ gateway: at, ...own, maxMessageBytes: 0 })).rejects.toMatchObject({ code: "usage" });
+});
+
+test("a gateway that is closed while it opens leaves nothing open, and is started once only", async () => {
+  const gateway = await createGateway({ ...config, listeners: [{ listen: "127.0.0.1:0" }, { listen: "127.0.0.2:0" }] }, { folder });
+  const opening = gateway.listen();
+  await expect(gateway.listen()).rejects.toMatchObject({ code: "usage" });
+  await gateway.close();
+  await expect(opening).rejects.toMatchObject({ code: "cancelled" });
+  expect(gateway.status().state).toBe("closed");
+  await expect(gateway.listen()).rejects.toMatchObject({ code: "usage" });
+});
+
+test("a program's logger that throws ends nothing", async () => {
+  const fail = (): never => {
+    throw new Error("the logger is broken");
+  };
+  await using gateway = await createGateway(config, { folder, logger: { debug: fail, info: fail, warn: fail, error: fail } });
+  const [address] = await gateway.listen();
+  const own = { certificate: alice.certificate, key: alice.key, ca: ca.certificate };
+  const client = await connect({ gateway: `127.0.0.1:${address?.kind === "tcp" ? address.port : 0}`, ...own });
+  const calls = await client.open("echo", { messages: true });
+  await calls.send(new Uint8Array([1]));
+  expect(await calls.receive()).toEqual(new Uint8Array([1]));
+  await client.close();
+});
+
 test("a config that is wrong is refused before anything is opened, with its place", async () => {
   const wrong = createGateway({ ...config, targets: { echo: { builtin: "echoo" } } }, { folder });
   await expect(wrong).rejects.toBeInstanceOf(PipegateError);

@@ -133,6 +133,14 @@ describe("a raw pipe", () => {
     expect(setup.lines("pipe close").at(-1)).toMatchObject({ target: "resetting", reason: "target_reset" });
   });
 
+  test("shows who is turned away after the handshake a break, never an empty answer", async () => {
+    await using nobody = await startGateway({ ca, raw: ["echo"], rules: [{ clients: ["spiffe://dev/agent/bob"] }] });
+    const result = await stranger.run(nobody.rawPorts[0] as number, "x", ["-ign_eof"]);
+    expect(result.out.length).toBe(0);
+    expect(sawBreak(result)).toBe(true);
+    expect(nobody.lines("refused").at(-1)).toMatchObject({ reason: "forbidden", identity: "spiffe://dev/agent/alice" });
+  });
+
   test("shows a client's break to the back end as a reset", async () => {
     const backEnd = backEnds.get("echo")!;
     const socket = await dial("echo");

@@ -23,6 +23,18 @@ test("a client that no rule knows is turned away at the door, and the log names 
   ]);
 });
 
+test("a certificate that expires while its connection lives opens no more pipes", async () => {
+  let wall = Date.now();
+  await using gateway = await startGateway({ ca, clock: { ...systemClock, wall: () => wall } });
+  const { certificate, key } = ca.client("alice");
+  const client = await connect({ gateway: `127.0.0.1:${gateway.port}`, certificate, key, ca: ca.certificate });
+  await client.open("echo");
+  wall += 400 * 86_400_000;
+  await expect(client.open("echo")).rejects.toMatchObject({ code: "cert_expired" });
+  expect(gateway.lines("refused").at(-1)).toMatchObject({ reason: "cert_expired", identity: "spiffe://dev/agent/alice" });
+  await client.close();
+});
+
 test("a client that is revoked, or whose CA has no list of today, hears the same; only the log says which", async () => {
   const [gone, good] = [ca.client("gone"), ca.client("alice")];
   let wall = Date.now();
