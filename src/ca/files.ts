@@ -4,9 +4,10 @@
  * at once; errors name the path (PipegateError `config`; `usage` for a file that is in the way).
  */
 import { randomBytes } from "node:crypto";
-import { constants, link, lstat, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { constants, link, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { PipegateError } from "../base/error.ts";
+import { readBounded } from "../base/files.ts";
 
 export interface PlaceOptions {
   /** Only its owner may read it. */
@@ -14,8 +15,6 @@ export interface PlaceOptions {
   /** Puts it in the place of what is there. */
   readonly replace: boolean;
 }
-
-const largest = 1 << 20;
 
 export async function placeFile(
   path: string,
@@ -88,17 +87,12 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Undefined when there is no such file. */
-export async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    const { size } = await stat(path);
-    if (size > largest) throw new PipegateError("config", `${path} is larger than 1 MiB`, { next: "check that it is the right file" });
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (error instanceof PipegateError) throw error;
-    if (["ENOENT", "ENOTDIR"].includes(codeOf(error))) return undefined;
-    throw readFault(path, error);
-  }
+/** Undefined when there is no such file. `largest`: bytes. */
+export async function readIfThere(path: string, largest: number = 1 << 20): Promise<string | undefined> {
+  const read = await readBounded(path, { largest, byHand: true });
+  if (read.ok) return new TextDecoder().decode(read.bytes);
+  if (read.missing) return undefined;
+  throw new PipegateError("config", `${path} ${read.says}`, { next: "check the path" });
 }
 
 export function readFault(path: string, cause: unknown): PipegateError {

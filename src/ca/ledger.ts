@@ -3,11 +3,11 @@
  * Promises: an act counts once its line is whole and on disk; several may write at once; a line that a killed writer left unfinished
  * counts for nothing and is closed with `#cut` by the next writer. Any other damage is refused, as it may hide a revocation.
  */
-import { open, readFile } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { PipegateError } from "../base/error.ts";
-import { codeOf, readFault } from "./files.ts";
+import { codeOf, readIfThere } from "./files.ts";
 import { revocationReasons, type RevocationReason } from "./reasons.ts";
 
 const hex = v.pipe(v.string(), v.regex(/^[0-9a-f]{2,64}$/u));
@@ -43,6 +43,8 @@ export type Revoked = Extract<Entry, { event: "revoked" }>;
 
 export const ledgerName = "issued.jsonl";
 const cut = "#cut";
+/** Bytes; some 200,000 entries. */
+const LARGEST = 64 << 20;
 
 /** Resolves once the line is on disk. */
 export async function append(folder: string, added: Entry): Promise<void> {
@@ -73,13 +75,8 @@ function isTime(key: string): boolean {
 /** What the CA `ca`, or any, has done, in order. Throws PipegateError `config`. */
 export async function readLedger(folder: string, { ca }: { readonly ca?: string } = {}): Promise<Entry[]> {
   const path = join(folder, ledgerName);
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if (codeOf(error) === "ENOENT") return [];
-    throw readFault(path, error);
-  }
+  const text = await readIfThere(path, LARGEST);
+  if (text === undefined) return [];
   const lines = text.split("\n").slice(0, -1); // what follows the last newline is not written yet
   return lines.flatMap((line, index) => {
     if (line.endsWith(cut) || line === "") return [];

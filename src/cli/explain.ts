@@ -8,7 +8,7 @@ import { Command } from "commander";
 import { PipegateError } from "../base/error.ts";
 import { explanations, type Reason } from "../base/reason.ts";
 import { printable } from "../base/text.ts";
-import { readBounded } from "../config/files.ts";
+import { readBounded } from "../base/files.ts";
 import { loadPolicy, type LoadedPolicy } from "../config/load.ts";
 import { nearest } from "../config/problem.ts";
 import { formatRate, formatSize } from "../config/units.ts";

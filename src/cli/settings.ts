@@ -4,11 +4,12 @@
  * always from the same one; every error names the file and the place that named it.
  * Profile files are lines of NAME=value with the names of the environment; relative paths start at the file's folder.
  */
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { parseEnv } from "node:util";
 import { PipegateError } from "../base/error.ts";
+import { readBounded } from "../base/files.ts";
 import type { ConnectOptions } from "../client/types.ts";
 
 /** As commander gives the flags. */
@@ -160,15 +161,13 @@ function profilePath(name: string, around: Surroundings): string {
 }
 
 async function readProfile(path: string, { required }: { readonly required: boolean }): Promise<Layer | undefined> {
-  let text: string;
-  try {
-    text = await readText(path, "the profile");
-  } catch (error) {
-    if (!required && (error as PipegateError).cause !== undefined && isMissing((error as PipegateError).cause)) return undefined;
-    throw error;
+  const read = await readBounded(path, { largest, byHand: true });
+  if (!read.ok) {
+    if (!required && read.missing) return undefined;
+    throw new PipegateError("config", `${path} (the profile) ${read.says}`, { next: "check the path" });
   }
   const values: Partial<Record<Name, string>> = {};
-  for (const [full, value] of Object.entries(parseEnv(text))) {
+  for (const [full, value] of Object.entries(parseEnv(new TextDecoder().decode(read.bytes)))) {
     const name = full.replace(/^PIPEGATE_/u, "") as Name;
     if (!full.startsWith("PIPEGATE_") || !names.includes(name)) {
       throw new PipegateError("config", `${path}: unknown name ${full}`, {
@@ -203,24 +202,9 @@ function missing(what: string, flag: string, name: Name): never {
 const largest = 1 << 20;
 
 async function readText(path: string, call: string): Promise<string> {
-  try {
-    const found = await stat(path);
-    if (found.isDirectory())
-      throw new PipegateError("config", `${path} (${call}) is a folder, not a file`, { next: "name the file in it" });
-    if (found.size > largest)
-      throw new PipegateError("config", `${path} (${call}) is larger than 1 MiB`, { next: "check that it is the right file" });
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    if (cause instanceof PipegateError) throw cause;
-    const code = (cause as { code?: string }).code ?? "";
-    const why = isMissing(cause) ? "does not exist" : code === "EACCES" ? "may not be read" : `cannot be read (${code})`;
-    throw new PipegateError("config", `${path} (${call}) ${why}`, { next: "check the path", cause });
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  const { code } = error as { code?: string };
-  return code === "ENOENT" || code === "ENOTDIR";
+  const read = await readBounded(path, { largest, byHand: true });
+  if (read.ok) return new TextDecoder().decode(read.bytes);
+  throw new PipegateError("config", `${path} (${call}) ${read.says}`, { next: "check the path" });
 }
 
 async function keyWarnings(path: string): Promise<string[]> {

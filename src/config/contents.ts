@@ -8,7 +8,7 @@ import { PipegateError } from "../base/error.ts";
 import { createTrust, readAuthorities, strandedAuthorities } from "../identity/trust.ts";
 import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Finding, Findings } from "./cross.ts";
-import { readBounded } from "./files.ts";
+import { readBounded } from "../base/files.ts";
 import { pathText, type Path } from "./problem.ts";
 
 const MAX_PEM = 1 << 20;

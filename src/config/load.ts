@@ -1,7 +1,7 @@
 /**
  * From a file, a text or a program's object to the Config that a gateway runs by. Promises: everything is judged, also every file that
  * is named, and all that is wrong is told at once (ConfigError), each with the line and column of the entry; nothing is half-taken.
- * Leaves to others: the shape (schema.ts), keys (unknown.ts), what fits together (cross.ts), reading (files.ts), the contents (contents.ts).
+ * Leaves to others: the shape (schema.ts), keys (unknown.ts), what fits together (cross.ts), reading (base/files.ts), the contents (contents.ts).
  */
 import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
@@ -12,7 +12,7 @@ import { configDefaults, type Config, type ListenerConfig, type TrustConfig } fr
 import { readContents, type Contents } from "./contents.ts";
 import { crossCheck, type Finding } from "./cross.ts";
 import { readObject, readYaml, type Tree } from "./document.ts";
-import { readBounded } from "./files.ts";
+import { readBounded } from "../base/files.ts";
 import { ConfigError, problemLine, type Path, type Problem } from "./problem.ts";
 import { configSchema, type ConfigShape, type ListenerShape, type TargetShape } from "./schema.ts";
 import { unknownKeys } from "./unknown.ts";

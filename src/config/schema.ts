@@ -2,7 +2,7 @@
  * The shape of the config file: which keys there are and what each may be. One schema judges the file and becomes the JSON Schema for
  * editors (scripts/write-schema.ts). Promises: every message says what was expected and what came. Defaults stand with the stages.
  * Leaves to others: how texts are read (texts.ts), keys that nobody knows (unknown.ts), what only two places together can get wrong
- * (cross.ts), the files (files.ts).
+ * (cross.ts), the files (base/files.ts).
  */
 import type { SocketAddress, TcpAddress } from "../base/address.ts";
 import type { LogLevel } from "../base/log.ts";

@@ -92,6 +92,15 @@ describe("the exit status of pipegate pipe", () => {
     expect({ status, out: out.length }).toEqual({ status: 4, out: 0 });
     expect(err).toMatch(/^pipegate: refused: no rule lets this identity reach that target\. Ask for a rule.*\n$/u);
   });
+  test.each([
+    ["a device", ["--ca", "/dev/zero"], /\/dev\/zero \(--ca\) is not a regular file/u],
+    ["a folder", ["--cert", "/tmp"], /\/tmp \(--cert\) is a folder/u],
+    ["a device as the profile", ["--profile", "/dev/zero"], /\/dev\/zero \(the profile\) is not a regular file/u],
+  ] as const)("is 2 when %s is named as a file", async (_, words, said) => {
+    const { status, err } = await place.run(["pipe", "echo", ...words], "hi", settings);
+    expect(err).toMatch(said);
+    expect(status).toBe(2);
+  });
   test("is 4 when our certificate is not accepted, and says who issued it", async () => {
     const { status, err } = await place.run(["pipe", "echo", "--cert", "stranger.pem"], "hi", settings);
     expect(status).toBe(4);

@@ -1,7 +1,7 @@
 /**
- * Reads the files that a config names, and the config itself. Promises: bounded in size; only regular files (a pipe or a folder never
- * blocks the start); what others on this host may change is refused, and a private key that others may read, too. Judged on the open
- * file, so that nobody can exchange it in between. Every fault is a sentence that follows the file's name.
+ * Reads the files that a config or a command names. Promises: bounded in size, whatever it is; a gateway takes regular files only (a pipe
+ * never blocks its start), and none that others on this host may change, or a private key that others may read. Judged on the open file,
+ * so that nobody can exchange it in between. Every fault is a sentence that follows the file's name.
  */
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
@@ -12,20 +12,23 @@ export interface ReadOptions {
   readonly largest: number;
   /** A private key: nobody but its owner may read it. */
   readonly secret?: boolean;
+  /** Named by who runs a command: a pipe is read as well (`--cert <(...)`), and who else may change it is theirs to know. */
+  readonly byHand?: boolean;
 }
 
-export type Read = { readonly ok: true; readonly bytes: Buffer } | { readonly ok: false; readonly says: string };
+export type Read = { readonly ok: true; readonly bytes: Buffer } | { readonly ok: false; readonly says: string; readonly missing: boolean };
 
 export async function readBounded(path: string, options: ReadOptions): Promise<Read> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    handle = await open(path, constants.O_RDONLY | (options.byHand === true ? 0 : constants.O_NONBLOCK));
     const fault = await judgeFile(handle, { path, ...options });
-    if (fault !== undefined) return { ok: false, says: fault };
+    if (fault !== undefined) return { ok: false, says: fault, missing: false };
     const bytes = await readAll(handle, options.largest);
-    return bytes === undefined ? { ok: false, says: tooLarge(options.largest) } : { ok: true, bytes };
+    return bytes === undefined ? { ok: false, says: tooLarge(options.largest), missing: false } : { ok: true, bytes };
   } catch (error) {
-    return { ok: false, says: openFault(error) };
+    const says = openFault(error);
+    return { ok: false, says, missing: says === MISSING };
   } finally {
     await handle?.close();
   }
@@ -33,14 +36,14 @@ export async function readBounded(path: string, options: ReadOptions): Promise<R
 
 async function judgeFile(
   handle: FileHandle,
-  { path, largest, secret = false }: ReadOptions & { readonly path: string },
+  { path, largest, secret = false, byHand = false }: ReadOptions & { readonly path: string },
 ): Promise<string | undefined> {
   const { size, mode, uid } = await handle.stat();
   const kind = mode & constants.S_IFMT;
   if (kind === constants.S_IFDIR) return "is a folder, not a file; name a file in it";
-  if (kind !== constants.S_IFREG) return "is not a regular file";
+  if (kind !== constants.S_IFREG && !(byHand && kind === constants.S_IFIFO)) return "is not a regular file";
   if (size > largest) return tooLarge(largest);
-  if (process.platform === "win32") return undefined; // no such modes there
+  if (process.platform === "win32" || byHand) return undefined; // no such modes there
   const octal = (mode & 0o777).toString(8).padStart(3, "0");
   if (secret) return secretFault({ mode, uid, octal, path });
   return (mode & 0o002) === 0 ? undefined : `may be changed by everyone on this host (mode ${octal}); chmod o-w ${path}`;
@@ -75,6 +78,8 @@ async function readAll(handle: FileHandle, largest: number): Promise<Buffer | un
   }
 }
 
+const MISSING = "does not exist";
+
 function tooLarge(largest: number): string {
   return `is larger than ${largest >> 20} MiB; is it the right file?`;
 }
@@ -84,7 +89,7 @@ function openFault(error: unknown): string {
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
-      return "does not exist";
+      return MISSING;
     case "EACCES":
     case "EPERM":
     case "NotCapable":
