@@ -11,7 +11,7 @@ import { type Clock, systemClock } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { valueOf } from "./base/reading.ts";
 import { software } from "./base/software.ts";
-import { printable } from "./base/text.ts";
+import { isPlainText, printable } from "./base/text.ts";
 import { BytePipe } from "./client/bytes.ts";
 import { checkCredentials } from "./client/credentials.ts";
 import { type Attempt, explainFailure } from "./client/failure.ts";
@@ -242,7 +242,8 @@ export class SessionClient implements Client {
 /** Throws a PipegateError `usage` for what no target can be called. */
 export function requireTargetName(name: string): void {
   const length = Buffer.byteLength(name, "utf8");
-  if (length < 1 || length > 255) throw new PipegateError("usage", "the name of a target has 1 to 255 bytes", { next: "check the name" });
+  const fault = length < 1 || length > 255 ? "has 1 to 255 bytes" : isPlainText(name) ? undefined : "has no control characters";
+  if (fault !== undefined) throw new PipegateError("usage", `the name of a target ${fault}`, { next: "check the name" });
 }
 
 interface Watched {

@@ -50,7 +50,10 @@ export const explanations = {
   target_unavailable: { meaning: "the target could not be reached", next: "check that its service runs" },
   target_timeout: { meaning: "the target did not answer in time", next: "check that its service runs" },
   target_reset: { meaning: "the target broke the connection off", next: "look into the log of its service" },
-  protocol_error: { meaning: "the other end broke the protocol", next: "check that both ends have a current pipegate" },
+  protocol_error: {
+    meaning: "the other end broke the protocol",
+    next: "check that both ends have a current pipegate, and that messages suit the target: none of lines holds a line break",
+  },
   flow_control: { meaning: "the other end sent more than it was allowed to", next: "check that both ends have a current pipegate" },
   frame_size: { meaning: "a frame was larger than agreed", next: "check that both ends have a current pipegate" },
   excessive_load: { meaning: "the other end caused too much work", next: "send fewer control frames" },

@@ -12,3 +12,8 @@ export function printable(text: string, limit = 512): string {
   const cut = text.length > limit ? `${text.slice(0, limit)}...` : text;
   return cut.replace(unsafe, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
+
+/** Whether `text` has no control characters (C0, DEL, C1): what may travel as a name or a reason. */
+export function isPlainText(text: string): boolean {
+  return !/[\u0000-\u001f\u007f-\u009f]/.test(text);
+}

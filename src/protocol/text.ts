@@ -1,9 +1,9 @@
 /** UTF-8 from the wire, decoded fatally; control characters are a fault, so that no text can break out of a log line. */
 import type { Buffer } from "node:buffer";
+import { isPlainText } from "../base/text.ts";
 import { ProtocolFault } from "./fault.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-const control = /[\u0000-\u001f\u007f-\u009f]/;
 
 export function decodeText(buffer: Buffer, start: number, end: number): string {
   let text: string;
@@ -12,6 +12,6 @@ export function decodeText(buffer: Buffer, start: number, end: number): string {
   } catch {
     throw new ProtocolFault("protocol_error", "a text is not UTF-8");
   }
-  if (control.test(text)) throw new ProtocolFault("protocol_error", "a text has control characters");
+  if (!isPlainText(text)) throw new ProtocolFault("protocol_error", "a text has control characters");
   return text;
 }

@@ -74,6 +74,16 @@ test("a gateway that is closed while it opens leaves nothing open, and is starte
   await expect(gateway.listen()).rejects.toMatchObject({ code: "usage" });
 });
 
+test("a name that no target can have is refused here, and the session lives on", async () => {
+  await using gateway = await createGateway(config, { folder });
+  const [address] = await gateway.listen();
+  const own = { certificate: alice.certificate, key: alice.key, ca: ca.certificate };
+  const client = await connect({ gateway: `127.0.0.1:${address?.kind === "tcp" ? address.port : 0}`, ...own });
+  for (const name of ["", "x".repeat(256), "a\nb", "\u0085"]) await expect(client.open(name)).rejects.toMatchObject({ code: "usage" });
+  await (await client.open("echo")).close();
+  await client.close();
+});
+
 test("a program's logger that throws ends nothing", async () => {
   const fail = (): never => {
     throw new Error("the logger is broken");
