@@ -129,6 +129,10 @@ describe("pipegate forward", () => {
     expect(refused).toMatchObject({ status: 2, err: expect.stringMatching(/exists and is no socket/u) });
     expect(existsSync(file)).toBe(true);
   });
+  test("ends with 2 before it listens when the target's name is none", async () => {
+    const { status, err } = await place.run(["forward", "0", "a\nb"], "", settings);
+    expect({ status, err }).toEqual({ status: 2, err: expect.stringMatching(/the name of a target has no control characters/u) });
+  });
   test("does not go on for ever when the gateway's policy turns it away", async () => {
     const strict = await standInGateway({ ca });
     const child = place.start(["forward", "0", "echo"], { ...settings, PIPEGATE_GATEWAY: strict.address });
