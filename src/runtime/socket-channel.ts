@@ -22,7 +22,7 @@ export interface SocketChannelOptions {
 const HIGH_BYTES = 256 << 10;
 const LOW_BYTES = 128 << 10;
 /** So much goes to the socket at once, without waiting for the turn's end. */
-const FLUSH_BYTES = 128 << 10;
+const FLUSH_BYTES = 240 << 10;
 /** Chunks up to these sizes are copied together: while the socket takes what we give, and while it does not and they would pin what they lie in. */
 const SMALL_BYTES = 1 << 10;
 const SMALL_WAITING_BYTES = 4 << 10;
