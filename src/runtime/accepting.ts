@@ -25,6 +25,9 @@ export interface AcceptWatch {
 
 const EVERY_MS = 3_000;
 const PATIENCE_MS = 1_000;
+/** Where probes come from, each from a port of its own: the runtime's choice would be known only after the server has accepted. */
+const FIRST_PORT = 32_768;
+const PORTS = 28_000;
 
 const nothing: AcceptWatch = { isOwn: () => false, stop: () => {} };
 
@@ -37,7 +40,7 @@ class Watch implements AcceptWatch {
   readonly #server: Server;
   readonly #options: WatchOptions & { readonly address: TcpAddress };
   #timer: Timer;
-  #probe: Socket | undefined;
+  #probe: { readonly socket: Socket; readonly host: string; readonly port: number } | undefined;
   #accepted = true;
   #stopped = false;
 
@@ -49,13 +52,13 @@ class Watch implements AcceptWatch {
   }
 
   isOwn(socket: Socket): boolean {
-    return this.#probe !== undefined && socket.remotePort === this.#probe.localPort && socket.remoteAddress === this.#probe.localAddress;
+    return this.#probe !== undefined && socket.remotePort === this.#probe.port && socket.remoteAddress === this.#probe.host;
   }
 
   stop(): void {
     this.#stopped = true;
     this.#timer.cancel();
-    this.#probe?.destroy();
+    this.#probe?.socket.destroy();
   }
 
   #next(delayMs: number, act: () => void): void {
@@ -68,10 +71,11 @@ class Watch implements AcceptWatch {
     if (!quiet) return this.#next(EVERY_MS, () => this.#look());
     const { host, port } = this.#options.address;
     const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+    const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
     let connected = false;
-    const probe = createConnection({ host: local, port });
-    this.#probe = probe;
-    probe.on("error", () => {}); // still no descriptors: that is for the next time
+    const probe = createConnection({ host: local, port, localAddress: local, localPort });
+    this.#probe = { socket: probe, host: local, port: localPort };
+    probe.on("error", () => {}); // the port is taken, or still no descriptors: that is for the next time
     probe.on("connect", () => (connected = true));
     this.#next(PATIENCE_MS, () => {
       this.#probe = undefined;

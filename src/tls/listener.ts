@@ -12,11 +12,11 @@ import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
 import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
 import { authorityTexts } from "../identity/trust.ts";
-import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { ALPN } from "../protocol/frame.ts";
-import { cutSocket } from "../runtime/socket-channel.ts";
+import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
+import { cutSocket } from "../runtime/socket-channel.ts";
 import { createServer, type Secured } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
@@ -128,7 +128,7 @@ class Door implements Listener {
     this.address = await bindServer(this.#server, this.#options.address);
     this.#watch = watchAccepting(this.#server, {
       address: this.address,
-      clock: systemClock,
+      clock: this.#clock,
       troubled: (error) => this.#events.troubled?.(error),
     });
   }
