@@ -128,7 +128,7 @@ class Door implements Listener {
     this.address = await bindServer(this.#server, this.#options.address);
     this.#watch = watchAccepting(this.#server, {
       address: this.address,
-      clock: this.#clock,
+      clock: systemClock, // what it watches is the machine, also where a test moves time
       troubled: (error) => this.#events.troubled?.(error),
     });
   }

@@ -4,7 +4,6 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterAll, describe, expect, test } from "vitest";
-import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { facts } from "../../src/runtime/facts.ts";
 import type { SecureConnection } from "../../src/tls/listener.ts";
 import { closed, openDoor, type TestDoor } from "../support/door.ts";
@@ -195,14 +194,4 @@ describe("a listener without descriptors", () => {
     expect(busy).toBeLessThan(0.5); // of a second, while starved for one
     expect(served).toBe(true);
   }, 40_000);
-});
-
-test("a door that nobody knocks at looks after itself without telling anybody", async () => {
-  let looks = 0;
-  const hasty: Clock = { ...systemClock, after: (ms, act) => systemClock.after(ms / 30, () => (looks++, act())) }; // 3 s are 100 ms
-  await using door = await openDoor({ ca, options: { clock: hasty } });
-  await new Promise((resolve) => setTimeout(resolve, 1_000));
-  expect(looks > 3).toBe(!facts.keepsAccepting);
-  expect(door.refusals).toEqual([]);
-  expect(door.connections).toEqual([]);
 });
