@@ -12,7 +12,7 @@ export interface ReadOptions {
   readonly largest: number;
   /** A private key: nobody but its owner may read it. */
   readonly secret?: boolean;
-  /** Named by who runs a command: a pipe is read as well (`--cert <(...)`), and who else may change it is theirs to know. */
+  /** Named by who runs a command: what the shell hands over is read as well (`--cert <(...)`), and who else may change it is theirs to know. */
   readonly byHand?: boolean;
 }
 
@@ -21,7 +21,9 @@ export type Read = { readonly ok: true; readonly bytes: Buffer } | { readonly ok
 export async function readBounded(path: string, options: ReadOptions): Promise<Read> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, constants.O_RDONLY | (options.byHand === true ? 0 : constants.O_NONBLOCK));
+    // Opening a pipe that nobody writes to would wait for ever; one from the shell is open already.
+    const waits = options.byHand === true && fromShell.test(path);
+    handle = await open(path, constants.O_RDONLY | (waits ? 0 : constants.O_NONBLOCK));
     const fault = await judgeFile(handle, { path, ...options });
     if (fault !== undefined) return { ok: false, says: fault, missing: false };
     const bytes = await readAll(handle, options.largest);
@@ -34,6 +36,8 @@ export async function readBounded(path: string, options: ReadOptions): Promise<R
   }
 }
 
+const fromShell = /^\/(?:dev|proc\/self)\/fd\/\d+$/;
+
 async function judgeFile(
   handle: FileHandle,
   { path, largest, secret = false, byHand = false }: ReadOptions & { readonly path: string },
@@ -41,7 +45,7 @@ async function judgeFile(
   const { size, mode, uid } = await handle.stat();
   const kind = mode & constants.S_IFMT;
   if (kind === constants.S_IFDIR) return "is a folder, not a file; name a file in it";
-  if (kind !== constants.S_IFREG && !(byHand && kind === constants.S_IFIFO)) return "is not a regular file";
+  if (kind !== constants.S_IFREG && !(byHand && kind === constants.S_IFIFO && fromShell.test(path))) return "is not a regular file";
   if (size > largest) return tooLarge(largest);
   if (process.platform === "win32" || byHand) return undefined; // no such modes there
   const octal = (mode & 0o777).toString(8).padStart(3, "0");
@@ -81,7 +85,7 @@ async function readAll(handle: FileHandle, largest: number): Promise<Buffer | un
 const MISSING = "does not exist";
 
 function tooLarge(largest: number): string {
-  return `is larger than ${largest >> 20} MiB; is it the right file?`;
+  return `is larger than ${largest >> 20} MiB; look whether it is the right file`;
 }
 
 function openFault(error: unknown): string {

@@ -1,5 +1,5 @@
 /** `pipegate pipe <target>`: stdin and stdout become the pipe. Ends with 0 only after both directions ended cleanly. */
-import { fstatSync } from "node:fs";
+import { fstatSync, type Stats } from "node:fs";
 import { Command } from "commander";
 import type { Break } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
@@ -38,6 +38,10 @@ export function pipeCommand(): Command {
 }
 
 async function runPipe(target: string, flags: PipeFlags): Promise<void> {
+  if (statInput()?.isDirectory() === true) {
+    // Both runtimes would show it as an end.
+    throw new PipegateError("usage", "stdin is a folder, of which nothing can be read", { next: "name a file in it" });
+  }
   const settings = await prepare(flags);
   // Answers are printed as they come: their length is no matter of memory here.
   const client = await dial(settings, { ...flags, maxMessageBytes: 0xffffffff });
@@ -82,9 +86,13 @@ function wantsProgress({ progress, quiet }: PipeFlags & { readonly quiet?: boole
 
 /** Bytes of stdin when it is a regular file. */
 function inputSize(): number | undefined {
+  const found = statInput();
+  return found?.isFile() === true ? found.size : undefined;
+}
+
+function statInput(): Stats | undefined {
   try {
-    const found = fstatSync(0);
-    return found.isFile() ? found.size : undefined;
+    return fstatSync(0);
   } catch {
     return undefined; // stdin is closed
   }

@@ -1,13 +1,16 @@
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { echo } from "../support/echo-stream.ts";
 import { createTestCa } from "../support/mint.ts";
 import { createWorkplace, ended, type Workplace } from "../support/run-command.ts";
 import { type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
+import { runtimeWords } from "../support/this-runtime.ts";
 
 let gateway: StandIn;
 let place: Workplace;
@@ -100,6 +103,12 @@ describe("the exit status of pipegate pipe", () => {
     const { status, err } = await place.run(["pipe", "echo", ...words], "hi", settings);
     expect(err).toMatch(said);
     expect(status).toBe(2);
+  });
+  test("is 2 when stdin is a folder", () => {
+    const words = [...runtimeWords, fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)), "pipe", "echo"];
+    const ended = spawnSync("sh", ["-c", 'exec "$@" < /tmp', "sh", ...words], { timeout: 20_000, killSignal: "SIGKILL" });
+    expect(ended.stderr.toString()).toMatch(/stdin is a folder/u);
+    expect(ended.status).toBe(2);
   });
   test("is 4 when our certificate is not accepted, and says who issued it", async () => {
     const { status, err } = await place.run(["pipe", "echo", "--cert", "stranger.pem"], "hi", settings);

@@ -114,7 +114,11 @@ describe("a config file", () => {
     ["that is a folder", () => rm(config).then(() => mkdir(config)), "c.yaml: the config is a folder, not a file; name a file in it"],
     ["that is a ring of links", () => rm(config).then(() => symlink(config, config)), "c.yaml: the config is a ring of links"],
     ["that is empty", () => put("c.yaml", ""), "c.yaml:1:1: the config is empty; pipegate demo writes one to start from"],
-    ["that is huge", () => put("c.yaml", "#".repeat((1 << 20) + 1)), "c.yaml: the config is larger than 1 MiB; is it the right file?"],
+    [
+      "that is huge",
+      () => put("c.yaml", "#".repeat((1 << 20) + 1)),
+      "c.yaml: the config is larger than 1 MiB; look whether it is the right file",
+    ],
     [
       "in UTF-16",
       () => put("c.yaml", Buffer.from(`\ufeff${configText()}`, "utf16le")),
@@ -151,7 +155,7 @@ describe("a file that a config names", () => {
       () => rm(join(folder, "ca.pem")).then(() => mkdir(join(folder, "ca.pem"))),
       `${authority} is a folder, not a file; name a file in it`,
     ],
-    ["is huge", () => put("ca.pem", "x".repeat((1 << 20) + 1)), `${authority} is larger than 1 MiB; is it the right file?`],
+    ["is huge", () => put("ca.pem", "x".repeat((1 << 20) + 1)), `${authority} is larger than 1 MiB; look whether it is the right file`],
     [
       "is a key that others may read",
       () => chmod(join(folder, "gateway-key.pem"), 0o644),
