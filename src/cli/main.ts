@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 /** The command's first step: runs it, flushes what was said, and exits with its status. */
 import process from "node:process";
-import { countBuffersWithHeap } from "../runtime/memory.ts";
+import { tuneMemory } from "../runtime/memory.ts";
 import { Status } from "./exit.ts";
 import { run } from "./program.ts";
 import { complain, flushOutput } from "./terminal.ts";
 
-countBuffersWithHeap();
+tuneMemory();
 let status = await run(process.argv.slice(2));
 // What is left behind (a terminal's stdin, a lingering socket) must not keep the command alive; what was written must be out.
 const fault = await flushOutput();

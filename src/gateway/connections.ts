@@ -143,7 +143,10 @@ export class Connections {
       id: `${facts.id}.${stream.id}`,
       facts,
       gone: gone.signal,
-      accept: () => stream.accept(),
+      accept: () => {
+        stream.onBroken = undefined;
+        stream.accept();
+      },
       done: () => stream.release(),
     });
   }

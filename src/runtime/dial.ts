@@ -95,7 +95,7 @@ export async function dial(addresses: readonly SocketAddress[], options: DialOpt
     let hosts: readonly string[] = [""];
     if (address.kind === "tcp") {
       try {
-        hosts = await bounded(resolve(address.host, clock), share(1));
+        hosts = isIP(address.host) === 0 ? await bounded(resolve(address.host, clock), share(1)) : [address.host];
       } catch (error) {
         failed(address.host, error);
         continue;
@@ -176,11 +176,17 @@ function connectOne(address: SocketAddress, how: Attempt & { readonly host: stri
     const aborted = (): void => failed(signal.reason as Error);
     const timer = how.clock.after(ms, () => failed(new TimeoutError(`no answer within ${Math.round(ms)} ms`)));
     signal.addEventListener("abort", aborted, { once: true });
-    socket.on("error", failed); // stays: an error after the end is no event
-    socket.once("close", () => failed(new Error("closed while connecting")));
+    const closed = (): void => failed(new Error("closed while connecting"));
+    socket.on("error", failed); // stays where it failed: an error after the end is no event
+    socket.once("close", closed);
     socket.once("connect", () => {
-      if (tls === undefined) stands(() => socketChannel(socket, { broken: "target_reset" }));
-      else shake(socket, { tls, name: tls.serverName ?? (address.kind === "tcp" ? address.host : "localhost"), stands, failed });
+      if (tls === undefined) {
+        stands(() => {
+          const channel = socketChannel(socket, { broken: "target_reset" });
+          socket.off("close", closed).off("error", failed); // what dialling holds goes with it: a pipe may be idle for days
+          return channel;
+        });
+      } else shake(socket, { tls, name: tls.serverName ?? (address.kind === "tcp" ? address.host : "localhost"), stands, failed });
     });
   });
 }

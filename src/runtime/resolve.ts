@@ -4,7 +4,6 @@
  * (those of the config only), and deadlines: a question goes on after its asker gave up.
  */
 import { lookup } from "node:dns";
-import { isIP } from "node:net";
 import type { Clock } from "../base/clock.ts";
 
 /** Answers are kept for so long, and no more than so many addresses of each. */
@@ -19,9 +18,8 @@ interface Answer {
 
 const answers = new Map<string, Answer>();
 
-/** The addresses of `host`, at least one; an address is its own. Rejects with the resolver's error. */
+/** The addresses of `host`, which is a name: at least one. Rejects with the resolver's error. */
 export function resolve(host: string, clock: Clock): Promise<readonly string[]> {
-  if (isIP(host) !== 0) return Promise.resolve([host]);
   const known = answers.get(host);
   if (known !== undefined && (known.until === undefined || clock.now() < known.until)) return known.addresses;
   const answer: Answer = { addresses: ask(host), until: undefined };
