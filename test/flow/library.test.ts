@@ -58,7 +58,7 @@ test("messages over 1 MiB go both ways when both ends say so, and only then", as
   await large.close();
   const small = await connect({ gateway: at, ...own });
   const cut = await small.open("echo", { messages: true });
-  await cut.send(message);
+  cut.send(message).catch(() => {}); // it may still wait for room when the answer is found too large
   await expect(cut.receive()).rejects.toMatchObject({ code: "message_too_large" });
   await small.close();
   await expect(connect({ gateway: at, ...own, maxMessageBytes: 0 })).rejects.toMatchObject({ code: "usage" });
