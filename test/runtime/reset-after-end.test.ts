@@ -31,6 +31,7 @@ describe.each(["tcp", "tls"] as const)("a %s channel that is reset after its end
           const address = { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
           const { channel } = await dial([address], { timeoutMs: 5_000, signal: new AbortController().signal, ...tls });
           const watch = new ChannelWatch(channel);
+          await expect.poll(() => backEnd.connections, { timeout: 5_000, interval: 1 }).toBe(1); // under TLS it may know later than we
           if (behaviour === halfClosing) await watch.until(() => watch.ended);
           if (bytes > 0) channel.write(Buffer.alloc(bytes), false);
           if (when !== "at once") await new Promise((resolve) => setTimeout(resolve, 5));
