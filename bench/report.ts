@@ -92,9 +92,10 @@ function floors(subjects: readonly Subject[], value: (subject: string, figure: s
     const own = value(ours.name, figure);
     const base = timesNginx ? value("nginx", figure) : 1;
     if (own === undefined || base === undefined) return [];
-    const held = atLeast ? own / base >= limit : own / base <= limit;
+    const measured = Number((own / base).toPrecision(12)); // without what dividing ticks leaves in the last bits
+    const held = atLeast ? measured >= limit : measured <= limit;
     return [
-      `| ${what} | ${atLeast ? "at least" : "at most"} ${limit}${timesNginx ? "x" : ""} | ${rounded(own / base)}${timesNginx ? "x" : ""} | ${held ? "held" : "MISSED"} |`,
+      `| ${what} | ${atLeast ? "at least" : "at most"} ${limit}${timesNginx ? "x" : ""} | ${rounded(measured)}${timesNginx ? "x" : ""} | ${held ? "held" : "MISSED"} |`,
     ];
   });
 }

@@ -44,21 +44,16 @@ export function createLogWriter(options: LogWriterOptions): LogWriter {
   const wall = options.wall ?? Date.now;
   const pretty = options.format === "pretty" || (options.format === "auto" && terminal);
   const write = pretty
-    ? prettyWriter({ destination, wall, level: options.level, colour: options.colour ?? (terminal && !process.env["NO_COLOR"]) })
+    ? prettyWriter({ destination, wall, colour: options.colour ?? (terminal && !process.env["NO_COLOR"]) })
     : jsonWriter({ destination, wall, level: options.level });
-  return {
-    debug: (event, fields) => write("debug", { event, ...fields }),
-    info: (event, fields) => write("info", { event, ...fields }),
-    warn: (event, fields) => write("warn", { event, ...fields }),
-    error: (event, fields) => write("error", { event, ...fields }),
-    flush: () => destination.flush(),
-  };
+  const at = (level: LogLevel): Logger["info"] =>
+    ranks[level] < ranks[options.level] ? nothing : (event, fields) => write(level, { event, ...fields });
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error"), flush: () => destination.flush() };
 }
 
 interface WriterOptions {
   readonly destination: LogDestination;
   readonly wall: () => number;
-  readonly level: LogLevel;
 }
 
 type Write = (level: LogLevel, entry: LogFields) => void;
@@ -69,7 +64,7 @@ function safe(value: LogValue): LogValue {
   return value;
 }
 
-function jsonWriter({ destination, wall, level }: WriterOptions): Write {
+function jsonWriter({ destination, wall, level }: WriterOptions & { readonly level: LogLevel }): Write {
   let at = -1;
   let text = "";
   const out = pino(
@@ -86,21 +81,20 @@ function jsonWriter({ destination, wall, level }: WriterOptions): Write {
     destination,
   );
   return (rank, entry) => {
-    if (ranks[rank] < ranks[level]) return;
     const line: Record<string, LogValue> = {};
     for (const [name, value] of Object.entries(entry)) if (value !== undefined) line[name] = safe(value);
     out[rank](line);
   };
 }
 
+const nothing = (): void => {};
 const ranks: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 const colours = { debug: "dim", info: "green", warn: "yellow", error: "red" } as const;
 
-function prettyWriter({ destination, wall, level, colour }: WriterOptions & { readonly colour: boolean }): Write {
+function prettyWriter({ destination, wall, colour }: WriterOptions & { readonly colour: boolean }): Write {
   const style = (name: "dim" | "green" | "yellow" | "red" | "bold", text: string): string =>
     colour ? styleText(name, text, { validateStream: false }) : text;
   return (at, { event, ...fields }) => {
-    if (ranks[at] < ranks[level]) return;
     const time = new Date(wall()).toISOString().slice(11, 23);
     const words = [style("dim", time), style(colours[at], at.padEnd(5)), style("bold", printable(String(event)))];
     for (const [name, value] of Object.entries(fields)) if (value !== undefined) words.push(`${style("dim", `${name}=`)}${shown(value)}`);

@@ -80,7 +80,7 @@ export function dialTls(options: TlsOptions): DialTls {
 
 /** Tries the addresses in turn. Rejects with a PipegateError: target_unavailable, target_timeout, or cancelled when `signal` fired. */
 export async function dial(addresses: readonly SocketAddress[], options: DialOptions): Promise<Dialled> {
-  const { signal, clock = systemClock } = options;
+  const { signal, tls, clock = systemClock } = options;
   const deadline = clock.now() + options.timeoutMs;
   const failures: string[] = [];
   let onlyTimeouts = true;
@@ -89,22 +89,27 @@ export async function dial(addresses: readonly SocketAddress[], options: DialOpt
     if (!(error instanceof TimeoutError)) onlyTimeouts = false;
     failures.push(`${text}: ${causeOf(error)}`);
   };
-  for (const [index, address] of addresses.entries()) {
-    const after = addresses.length - index - 1;
-    const share = (here: number): Attempt => ({ ms: Math.max(0, (deadline - clock.now()) / (here + after)), signal, clock });
-    let hosts: readonly string[] = [""];
+  let left = addresses.length;
+  for (const address of addresses) {
+    left--;
+    let hosts = noNames;
     if (address.kind === "tcp") {
-      try {
-        hosts = isIP(address.host) === 0 ? await bounded(resolve(address.host, clock), share(1)) : [address.host];
-      } catch (error) {
-        failed(address.host, error);
-        continue;
+      if (isIP(address.host) !== 0) hosts = [address.host];
+      else {
+        try {
+          hosts = await bounded(resolve(address.host, clock), { ms: (deadline - clock.now()) / (1 + left), signal, clock });
+        } catch (error) {
+          failed(address.host, error);
+          continue;
+        }
       }
     }
-    for (const [at, host] of hosts.entries()) {
+    let untried = hosts.length;
+    for (const host of hosts) {
       const text = addressText(address.kind === "tcp" ? { ...address, host } : address);
+      const ms = Math.max(0, (deadline - clock.now()) / (untried-- + left));
       try {
-        return { channel: await connectOne(address, { ...share(hosts.length - at), host, tls: options.tls }), text };
+        return { channel: await connectOne(address, { ms, signal, clock, host, tls }), text };
       } catch (error) {
         failed(text, error);
       }
@@ -113,6 +118,9 @@ export async function dial(addresses: readonly SocketAddress[], options: DialOpt
   }
   throw new PipegateError(onlyTimeouts ? "target_timeout" : "target_unavailable", failures.join("; ") || "no address");
 }
+
+/** What a unix socket's address is resolved to. */
+const noNames: readonly string[] = [""];
 
 interface Attempt {
   readonly ms: number;
