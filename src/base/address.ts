@@ -77,6 +77,22 @@ function parseAddress(text: string, { least }: { readonly least: 0 | 1 }): Readi
 
 /** An IPv6 address in its shortest form, or undefined. */
 export function parseV6(text: string): string | undefined {
+  const all = v6Groups(text);
+  // The WHATWG serializer compresses as RFC 5952 says.
+  return all && new URL(`http://[${all.map((group) => group.toString(16)).join(":")}]`).hostname.slice(1, -1);
+}
+
+/** The 4 or 16 bytes of an address; of an IPv4 address that came as IPv6 (`::ffff:10.0.0.1`), its own 4. Undefined: it is none. */
+export function addressBytes(text: string): readonly number[] | undefined {
+  const four = parseV4(text);
+  if (four !== undefined) return four;
+  const bytes = v6Groups(text)?.flatMap((group) => [group >> 8, group & 0xff]);
+  const mapped = bytes?.every((byte, index) => index > 11 || byte === (index < 10 ? 0 : 0xff));
+  return mapped ? bytes!.slice(12) : bytes;
+}
+
+/** The eight 16-bit groups. */
+function v6Groups(text: string): readonly number[] | undefined {
   if (!/^[0-9A-Fa-f:.]{2,45}$/.test(text) || !text.includes(":")) return undefined;
   const [head, tail, more] = text.split("::");
   if (more !== undefined) return undefined;
@@ -85,10 +101,7 @@ export function parseV6(text: string): string | undefined {
   if (left === undefined || right === undefined) return undefined;
   const gap = 8 - left.length - right.length;
   if (tail === undefined ? gap !== 0 : gap < 1) return undefined;
-  // The WHATWG serializer compresses as RFC 5952 says.
-  return new URL(
-    `http://[${[...left, ...Array<number>(gap).fill(0), ...right].map((group) => group.toString(16)).join(":")}]`,
-  ).hostname.slice(1, -1);
+  return [...left, ...Array<number>(gap).fill(0), ...right];
 }
 
 /** 16-bit groups between colons; the last of the address may be an IPv4 address, which is two. */

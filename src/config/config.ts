@@ -1,5 +1,6 @@
 /** What the gateway runs by: the config file, read whole, judged whole, with every file it names read. load.ts makes it. */
 import type { SocketAddress } from "../base/address.ts";
+import type { Network } from "../base/network.ts";
 import type { LogLevel } from "../base/log.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { TargetOptions } from "../target/target.ts";
@@ -20,6 +21,28 @@ export interface TrustConfig {
   readonly ca: readonly string[];
   /** Contents of the CRL files, PEM or DER. */
   readonly crl: readonly Uint8Array[];
+  /** Removed trust ends live pipes within this time, ms. */
+  readonly maxStalenessMs: number;
+  /** Clients of a CA whose revocation list is out of date. */
+  readonly onExpired: "refuse" | "warn";
+  /** Entries as policy/deny.ts reads them. */
+  readonly deny: readonly string[];
+}
+
+/** What an address pays for failed handshakes (tls/penalties.ts). */
+export interface PenaltiesConfig {
+  readonly mode: "enforce" | "off";
+  readonly thresholdMs: number;
+  readonly longestMs: number;
+  readonly exempt: readonly Network[];
+}
+
+export interface AuditConfig {
+  readonly file: string;
+  readonly maxBytes: number;
+  /** Full files that are kept beside the current one. */
+  readonly keep: number;
+  readonly onFailure: "continue" | "refuse";
 }
 
 export interface Config {
@@ -34,6 +57,24 @@ export interface Config {
   readonly maxMessageBytes: number;
   /** What the config says that deserves a word but is no error (a world-readable CA, a shadowed rule). */
   readonly warnings: readonly string[];
+  readonly selfTest: "required" | "skip";
+  readonly penalties: PenaltiesConfig;
+  readonly audit: AuditConfig | undefined;
 }
 
-export const configDefaults = { maxMessageBytes: 1 << 20 } as const;
+export const configDefaults = {
+  maxMessageBytes: 1 << 20,
+  maxStalenessMs: 5_000,
+  onExpired: "refuse",
+  selfTest: "required",
+  penalties: {
+    mode: "enforce",
+    thresholdMs: 15_000,
+    longestMs: 600_000,
+    exempt: [
+      { bytes: [127, 0, 0, 0], prefix: 8 },
+      { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], prefix: 128 },
+    ],
+  },
+  audit: { maxBytes: 100 << 20, keep: 10, onFailure: "continue" },
+} as const;

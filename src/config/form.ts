@@ -62,6 +62,13 @@ export function oneOf<const T extends string>(words: readonly T[], description: 
   );
 }
 
+export function yesNo(description: string): Schema<boolean> {
+  return v.pipe(
+    v.boolean((issue: Faulty) => mismatch("true or false", issue.input)),
+    v.description(description),
+  );
+}
+
 export function wholeNumber(options: { readonly least: number; readonly most: number; readonly description: string }): Schema<number> {
   const { least, most, description } = options;
   const expected = `a whole number, ${least} or more`;

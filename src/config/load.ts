@@ -8,13 +8,13 @@ import * as v from "valibot";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
-import { configDefaults, type Config, type ListenerConfig, type TrustConfig } from "./config.ts";
+import { configDefaults, type AuditConfig, type Config, type ListenerConfig, type PenaltiesConfig, type TrustConfig } from "./config.ts";
 import { readContents, type Contents } from "./contents.ts";
 import { crossCheck, type Finding } from "./cross.ts";
 import { readObject, readYaml, type Tree } from "./document.ts";
 import { readBounded } from "../base/files.ts";
 import { ConfigError, problemLine, type Path, type Problem } from "./problem.ts";
-import { configSchema, type ConfigShape, type ListenerShape, type TargetShape } from "./schema.ts";
+import { configSchema, type AuditShape, type ConfigShape, type ListenerShape, type PenaltiesShape, type TargetShape } from "./schema.ts";
 import { unknownKeys } from "./unknown.ts";
 
 export { ConfigError, type Place, type Problem } from "./problem.ts";
@@ -175,6 +175,9 @@ async function complete(
     admin: shape.admin && { listen: adminListen(shape.admin.listen, folder) },
     log: { level, format },
     maxMessageBytes: shape.maxMessage ?? configDefaults.maxMessageBytes,
+    selfTest: shape.selfTest ?? configDefaults.selfTest,
+    penalties: makePenalties(shape.penalties),
+    audit: shape.audit && makeAudit(shape.audit, inFolder),
     warnings: [...judged.warnings, ...contents.warnings.map((finding) => placed(tree, finding))].map((warning) =>
       problemLine(file, warning),
     ),
@@ -211,17 +214,40 @@ function makeTarget(shape: TargetShape, { name, contents, inFolder }: TargetPart
   };
 }
 
-function makeTrust({ trust: { ca, crl = [] } }: ConfigShape, contents: Contents): TrustConfig {
+function makePenalties(shape: PenaltiesShape | undefined): PenaltiesConfig {
+  const { mode, thresholdMs, longestMs, exempt } = configDefaults.penalties;
   return {
+    mode: shape?.mode ?? mode,
+    thresholdMs: shape?.threshold ?? thresholdMs,
+    longestMs: shape?.longest ?? longestMs,
+    exempt: shape?.exempt ?? exempt,
+  };
+}
+
+function makeAudit({ file, maxSize, keep, onFailure }: AuditShape, inFolder: (path: string) => string): AuditConfig {
+  const { audit } = configDefaults;
+  return {
+    file: inFolder(file),
+    maxBytes: maxSize ?? audit.maxBytes,
+    keep: keep ?? audit.keep,
+    onFailure: onFailure ?? audit.onFailure,
+  };
+}
+
+function makeTrust({ trust: { ca, crl = [], maxStaleness, onExpired, deny = [] } }: ConfigShape, contents: Contents): TrustConfig {
+  return {
+    maxStalenessMs: maxStaleness ?? configDefaults.maxStalenessMs,
+    onExpired: onExpired ?? configDefaults.onExpired,
+    deny,
     ca: ca.map((_, index) => contents.text(["trust", "ca", index])),
     crl: crl.map((_, index) => contents.bytes(["trust", "crl", index])),
   };
 }
 
 function makeRules({ rules }: ConfigShape, tree: Tree): Rule[] {
-  return rules.map(({ clients, targets, limits }, index) => {
+  return rules.map(({ clients, targets, limits, shadow = false }, index) => {
     const given = Object.fromEntries(Object.entries(limits ?? {}).filter(([, value]) => value !== undefined)) as Limits;
-    return { clients, targets, limits: given, line: tree.place(["rules", index])?.line ?? 0 };
+    return { clients, targets, limits: given, line: tree.place(["rules", index])?.line ?? 0, shadow };
   });
 }
 

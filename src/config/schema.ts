@@ -5,21 +5,27 @@
  * (cross.ts), the files (base/files.ts).
  */
 import type { SocketAddress, TcpAddress } from "../base/address.ts";
+import type { Network } from "../base/network.ts";
 import type { LogLevel } from "../base/log.ts";
 import { maxUnits } from "../policy/policy.ts";
 import type { Limits } from "../policy/rule.ts";
 import type { Framing } from "../target/target.ts";
-import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, type Schema } from "./form.ts";
+import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, yesNo, type Schema } from "./form.ts";
 import {
   adminSocket,
   alpnName,
+  auditSize,
   byteRate,
+  denied,
   dial,
   dialTimeout,
   file,
   listen,
   maxMessage,
+  maxStaleness,
+  network,
   pattern,
+  penaltyTime,
   rate,
   serverName,
   socketPath,
@@ -58,25 +64,52 @@ export interface RuleShape {
   readonly clients: readonly string[];
   readonly targets: readonly string[];
   readonly limits: { readonly [K in keyof Required<Limits>]: Required<Limits>[K] | undefined } | undefined;
+  readonly shadow: boolean | undefined;
+}
+
+export interface PenaltiesShape {
+  readonly mode: "enforce" | "off" | undefined;
+  /** Milliseconds, as `longest`. */
+  readonly threshold: number | undefined;
+  readonly longest: number | undefined;
+  readonly exempt: readonly Network[] | undefined;
+}
+
+export interface AuditShape {
+  readonly file: string;
+  /** Bytes. */
+  readonly maxSize: number | undefined;
+  readonly keep: number | undefined;
+  readonly onFailure: "continue" | "refuse" | undefined;
 }
 
 /** What a config file says, with its texts parsed and its paths as they stand. */
 export interface ConfigShape {
   readonly listeners: readonly ListenerShape[];
   readonly identity: { readonly certificate: string; readonly key: string };
-  readonly trust: { readonly ca: readonly string[]; readonly crl: readonly string[] | undefined };
+  readonly trust: {
+    readonly ca: readonly string[];
+    readonly crl: readonly string[] | undefined;
+    /** Milliseconds. */
+    readonly maxStaleness: number | undefined;
+    readonly onExpired: "refuse" | "warn" | undefined;
+    readonly deny: readonly string[] | undefined;
+  };
   readonly targets: Readonly<Record<string, TargetShape>>;
   readonly rules: readonly RuleShape[];
   readonly admin: { readonly listen: string } | undefined;
   readonly log: { readonly level: LogLevel | undefined; readonly format: "json" | "pretty" | "auto" | undefined } | undefined;
   /** Bytes. */
   readonly maxMessage: number | undefined;
+  readonly selfTest: "required" | "skip" | undefined;
+  readonly penalties: PenaltiesShape | undefined;
+  readonly audit: AuditShape | undefined;
 }
 
 /** Words of the versions to come: saying so is better than "unknown". */
 const later: ReadonlySet<string> = new Set([
-  ...["maxStaleness", "onExpired", "deny", "selfTest", "penalties", "audit", "workers", "metrics", "tracing", "dashboard", "shared"],
-  ...["exec", "udp", "agent", "balance", "health", "proxyProtocol", "shadow", "connect"],
+  ...["workers", "metrics", "tracing", "dashboard", "shared"],
+  ...["exec", "udp", "agent", "balance", "health", "proxyProtocol", "connect"],
 ]);
 
 export function laterNote(key: string): string | undefined {
@@ -102,6 +135,7 @@ const rule = map(
     clients: list(text(pattern("clients")), { description: "Who.", expected: 'a list of clients, such as ["spiffe://dev/agent/*"]' }),
     targets: list(text(pattern("targets")), { description: "What they may reach.", expected: "a list of targets, such as [echo, db]" }),
     limits: optional(limits),
+    shadow: optional(yesNo("Decides nothing: what it would have done is logged.")),
   },
   "Lets these clients reach these targets.",
 );
@@ -178,7 +212,23 @@ export const configSchema: Schema<ConfigShape> = map(
       "Who we are: leaf first, then the chain; the key readable by us alone.",
     ),
     trust: map(
-      { ca: files("a CA's certificate", "certs/ca.pem"), crl: optional(files("a revocation list", "certs/crl.pem")) },
+      {
+        ca: files("a CA's certificate", "certs/ca.pem"),
+        crl: optional(files("a revocation list", "certs/crl.pem")),
+        maxStaleness: optional(text(maxStaleness)),
+        onExpired: optional(
+          oneOf(
+            ["refuse", "warn"],
+            "Clients of a CA whose revocation list is out of date: refused (the default), or let in with a warning.",
+          ),
+        ),
+        deny: optional(
+          list(text(denied), {
+            description: "Who is turned away as revoked, whatever the lists say.",
+            expected: 'a list of clients or serials, such as ["serial:0a1b2c", "spiffe://dev/agent/mallory"]',
+          }),
+        ),
+      },
       "Whose clients come in.",
     ),
     targets: named(target, { key: targetName, description: "Back ends by name." }),
@@ -198,6 +248,47 @@ export const configSchema: Schema<ConfigShape> = map(
       ),
     ),
     maxMessage: optional(text(maxMessage)),
+    selfTest: optional(
+      oneOf(
+        ["required", "skip"],
+        "Before it serves, the gateway tries its own door with certificates that must be refused. Default: required.",
+      ),
+    ),
+    penalties: optional(
+      map(
+        {
+          mode: optional(oneOf(["enforce", "off"], "Whether addresses whose handshakes fail are kept out for a while. Default: enforce.")),
+          threshold: optional(text(penaltyTime("From so much on an address is kept out. Default: 15s."))),
+          longest: optional(text(penaltyTime("An address is kept out for so long at most. Default: 10m."))),
+          exempt: optional(
+            list(text(network), {
+              description: "Addresses that are never kept out. Default: 127.0.0.0/8 and ::1.",
+              expected: "a list of networks, such as [10.0.0.0/8]",
+              empty: true,
+            }),
+          ),
+        },
+        "Addresses whose handshakes fail again and again.",
+      ),
+    ),
+    audit: optional(
+      map(
+        {
+          file: text(file("the audit log", "/var/log/pipegate/audit.jsonl")),
+          maxSize: optional(text(auditSize)),
+          keep: optional(
+            wholeNumber({ least: 1, most: 10_000, description: "Full files that are kept beside the current one. Default: 10." }),
+          ),
+          onFailure: optional(
+            oneOf(
+              ["continue", "refuse"],
+              "When the audit log cannot be written: go on and count what is missing (default), or open no more pipes.",
+            ),
+          ),
+        },
+        "The audit log: one hash-chained JSON line for each open and close of a pipe and each refusal.",
+      ),
+    ),
   },
   "A gateway of pipegate.",
 );

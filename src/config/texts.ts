@@ -2,9 +2,11 @@
  * The kinds of text that a config holds: how each is written, read and described. Promises: a reader of ours takes it or it is refused;
  * bounds included. Leaves to others: where each may stand (schema.ts).
  */
+import { parseNetwork, type Network } from "../base/network.ts";
 import { hostFault, parseListen, parseSocketPath, parseTcp, type SocketAddress, type TcpAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reading } from "../base/reading.ts";
+import { isSerial } from "../policy/deny.ts";
 import { isTargetName, parseClientPattern, parseTargetPattern, targetNamePattern } from "../policy/pattern.ts";
 import { maxUnits } from "../policy/policy.ts";
 import type { Rate } from "../policy/rule.ts";
@@ -142,6 +144,49 @@ export const dialTimeout: Form<number> = between(
   },
   { fault: range({ least: 1, most: 600_000, format: formatTime }) },
 );
+
+export const maxStaleness: Form<number> = between(
+  {
+    expected: "a time with its unit, such as 5s",
+    description: "Removed trust (a certificate, a CA, a rule) ends live pipes within this time. Default: 5s.",
+    pattern: timePattern,
+    read: parseTime,
+  },
+  { fault: range({ least: 1_000, most: 3_600_000, format: formatTime }) },
+);
+
+export function penaltyTime(description: string): Form<number> {
+  const form = { expected: "a time with its unit, such as 15s", description, pattern: timePattern, read: parseTime };
+  return between(form, { fault: range({ least: 1_000, most: 86_400_000, format: formatTime }) });
+}
+
+export const network: Form<Network> = {
+  expected: "an address or a network, such as 10.0.0.0/8 or fd00::/8",
+  description: "An address, or a network with its prefix length.",
+  read: parseNetwork,
+};
+
+export const auditSize: Form<number> = between(
+  {
+    expected: "a size with its unit, such as 100MiB",
+    description: "At so much the audit log is put aside and a new file begins. Default: 100MiB.",
+    pattern: sizePattern,
+    read: parseSize,
+  },
+  { fault: range({ least: 64 << 10, most: 2 ** 40, format: formatSize }) },
+);
+
+/** What `trust.deny` may name: a client as in a rule, or a serial. */
+export const denied: Form<string> = {
+  expected: "a client such as spiffe://dev/agent/mallory, or a serial such as serial:0a1b2c",
+  description: "A client as in a rule (spiffe://, dns:, cn:, sha256:), or serial:HEX.",
+  read: (written) => {
+    if (!written.startsWith("serial:")) {
+      return written === "*" ? { ok: false, note: "to turn everyone away, leave the rules empty" } : pattern("clients").read(written);
+    }
+    return isSerial(written) ? { ok: true, value: written } : { ok: false, note: "write its hex digits, with or without colons" };
+  },
+};
 
 export const maxMessage: Form<number> = between(
   {

@@ -27,4 +27,6 @@ export interface Rule {
   readonly limits: Limits;
   /** Line of the rule in the config file, 1 for the first; 0 when it was made by a program. */
   readonly line: number;
+  /** Decides nothing: what it would have done is logged. Default: false. */
+  readonly shadow?: boolean;
 }

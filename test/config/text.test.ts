@@ -281,8 +281,9 @@ describe("a config text", () => {
     ],
     [
       "a word of a later version",
-      { trust: "trust: { ca: ca.pem, maxStaleness: 5s }" },
-      "c:3:22 trust.maxStaleness: this version of pipegate does not have it yet; remove it",
+      { trust: "trust: { ca: ca.pem, ocsp: true, connect: 5s }" },
+      "c:3:22 trust.ocsp: unknown key; known here: ca, crl, maxStaleness, onExpired, deny",
+      "c:3:34 trust.connect: this version of pipegate does not have it yet; remove it",
     ],
     [
       "balance",
@@ -305,9 +306,19 @@ describe("a config text", () => {
       "c:4:20 targets.echo.agent: this version of pipegate does not have it yet; remove it",
     ],
     [
-      "shadow",
-      { rules: "rules: [{ clients: [cn:a], targets: [echo], shadow: true }]" },
-      "c:5:45 rules[0].shadow: this version of pipegate does not have it yet; remove it",
+      "a serial that is none",
+      { trust: 'trust: { ca: ca.pem, deny: ["serial:0x1a"] }' },
+      'c:3:29 trust.deny[0]: expected a client such as spiffe://dev/agent/mallory, or a serial such as serial:0a1b2c, got "serial:0x1a"; write its hex digits, with or without colons',
+    ],
+    [
+      "a deny-list of everyone",
+      { trust: 'trust: { ca: ca.pem, deny: ["*"] }' },
+      'c:3:29 trust.deny[0]: expected a client such as spiffe://dev/agent/mallory, or a serial such as serial:0a1b2c, got "*"; to turn everyone away, leave the rules empty',
+    ],
+    [
+      "a shadow that is neither",
+      { rules: "rules: [{ clients: [cn:a], targets: [echo], shadow: maybe }]" },
+      'c:5:53 rules[0].shadow: expected true or false, got "maybe"',
     ],
     ["workers", { workers: "workers: 4" }, "c:6:1 workers: this version of pipegate does not have it yet; remove it"],
     [

@@ -1,3 +1,4 @@
+import { configDefaults } from "../../src/config/config.ts";
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
@@ -9,7 +10,7 @@ import type { PipegateError } from "../../src/base/error.ts";
 import { connect } from "../../src/client.ts";
 import type { Client, Pipe } from "../../src/client/types.ts";
 import { answering, type BackEnd, echo, sourceBytes, startBackEnd } from "../support/back-ends.ts";
-import { type GatewaySetup, startGateway, type TestGateway } from "../support/gateway.ts";
+import { type GatewaySetup, startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { createWorkplace, ended, says, tell } from "../support/run-command.ts";
 
@@ -152,11 +153,14 @@ describe("drain", () => {
     const never = new Gateway({
       listeners: [{ listen: { kind: "tcp", host: "127.0.0.1", port: 0 }, serverNames: new Map(), alpn: [] }],
       credentials: { certificate: own.certificate, key: own.key },
-      trust: { ca: [ca.certificate], crl: [] },
+      trust: trustIn({ ca: [ca.certificate] }),
       targets: new Map(),
       rules: [],
       admin: undefined,
       log: { level: "info", format: "json" },
+      selfTest: "skip",
+      penalties: configDefaults.penalties,
+      audit: undefined,
       maxMessageBytes: MiB,
       warnings: [],
     });

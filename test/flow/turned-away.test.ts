@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/mod.ts";
-import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 
 const ca = createTestCa();
@@ -41,7 +41,7 @@ test("a client that is revoked, or whose CA has no list of today, hears the same
   const crl = [Buffer.from(ca.crl({ revoked: [gone.serial], nextUpdate: wall + 3_600_000 }).pem)];
   await using gateway = await startGateway({
     ca,
-    config: { trust: { ca: [ca.certificate], crl } },
+    config: { trust: trustIn({ ca: [ca.certificate], crl }) },
     clock: { ...systemClock, wall: () => wall },
   });
   const turnedAway = async ({ certificate, key }: typeof gone): Promise<unknown> =>

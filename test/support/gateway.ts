@@ -1,6 +1,6 @@
 /** A real gateway in this process, on loopback, with fresh certificates: for flow tests. Close it with `await using` or `close()`. */
 import type { Clock } from "../../src/base/clock.ts";
-import type { Config } from "../../src/config/config.ts";
+import type { Config, TrustConfig } from "../../src/config/config.ts";
 import { configDefaults } from "../../src/config/config.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
 import { Gateway } from "../../src/gateway.ts";
@@ -38,6 +38,11 @@ export interface TestGateway extends AsyncDisposable {
   lines(event: string): readonly LogFields[];
   close(): Promise<void>;
 }
+/** The trust of a config, with its defaults. */
+export function trustIn(trust: Pick<TrustConfig, "ca"> & Partial<TrustConfig>): TrustConfig {
+  const { maxStalenessMs, onExpired } = configDefaults;
+  return { crl: [], deny: [], maxStalenessMs, onExpired, ...trust };
+}
 
 export async function startGateway(setup: GatewaySetup = {}): Promise<TestGateway> {
   const ca = setup.ca ?? createTestCa();
@@ -56,13 +61,16 @@ export async function startGateway(setup: GatewaySetup = {}): Promise<TestGatewa
       ...(setup.raw ?? []).map((target) => ({ listen, target, serverNames: new Map<string, string>(), alpn: [] })),
     ],
     credentials: { certificate: own.certificate, key: own.key },
-    trust: { ca: [ca.certificate], crl: [] },
+    trust: trustIn({ ca: [ca.certificate] }),
     targets: new Map(Object.entries(setup.targets ?? { echo: { kind: "builtin", builtin: "echo" } })),
     rules: (setup.rules ?? [{ clients: ["*"] }]).map((rule, index) => ({ targets: ["*"], limits: {}, line: index + 1, ...rule })),
     admin: undefined,
     log: { level: "info", format: "json" },
     maxMessageBytes: configDefaults.maxMessageBytes,
     warnings: [],
+    selfTest: "skip", // it has tests of its own
+    penalties: configDefaults.penalties,
+    audit: undefined,
     ...setup.config,
   };
   const gateway = new Gateway(config, { logger, ...(setup.clock === undefined ? {} : { clock: setup.clock }) });
