@@ -6,7 +6,7 @@
  */
 import { constants } from "node:crypto";
 import { createServer as createNetServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer, type Server as TlsServer, type TlsOptions, type TLSSocket } from "node:tls";
+import { createServer as createTlsServer, type Server as RuntimeTlsServer, type TlsOptions, type TLSSocket } from "node:tls";
 import { facts } from "./facts.ts";
 import { Gate } from "./gate.ts";
 
@@ -26,7 +26,21 @@ export interface Secured {
   readonly below: Socket;
   /** Present where `holdable` was asked for and the TLS socket's own pause does not hold. */
   readonly gate: Gate | undefined;
+  /** Whether its handshake was under the options of today: others may have been `prepare`d meanwhile. */
+  readonly current: boolean;
 }
+
+export interface TlsServer {
+  /** Not listening yet: `listen` on it is net.Server's. */
+  readonly server: Server;
+  /**
+   * Makes ready what handshakes that begin later are under; what it returns makes them so. Throws what the runtime throws for options that
+   * it cannot serve. Handshakes under way end under what they began with.
+   */
+  prepare(options: TlsServerOptions): () => void;
+}
+
+type Start = (below: Socket) => void;
 
 export interface TlsServerEvents {
   /** False turns the socket away; it is destroyed then. */
@@ -40,8 +54,29 @@ export interface TlsServerEvents {
 
 const KEEP_ALIVE_MS = 60_000;
 
-/** A server that is not listening yet: `listen` on it is net.Server's. */
-export function createServer(options: TlsServerOptions, events: TlsServerEvents): Server {
+export function createServer(options: TlsServerOptions, events: TlsServerEvents): TlsServer {
+  const server = createNetServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
+  let start: Start;
+  const prepare = (next: TlsServerOptions): (() => void) => {
+    const made: Start = starter(next, { ...events, secured: (secured) => events.secured({ ...secured, current: start === made }) });
+    return () => void (start = made);
+  };
+  prepare(options)();
+  server.on("connection", (socket) => {
+    socket.on("error", () => socket.destroy());
+    if (events.accepted(socket)) start(socket);
+    else socket.destroy();
+  });
+  server.on("error", (error) => events.troubled(error));
+  return { server, prepare };
+}
+
+interface HandshakeEvents {
+  secured(secured: Omit<Secured, "current">): void;
+  failed: TlsServerEvents["failed"];
+}
+
+function starter(options: TlsServerOptions, events: HandshakeEvents): Start {
   const tlsOptions: TlsOptions = {
     cert: options.certificate,
     key: options.key,
@@ -54,21 +89,13 @@ export function createServer(options: TlsServerOptions, events: TlsServerEvents)
     handshakeTimeout: 0x7fffffff, // the listener's own deadline destroys; the runtime's only tells
     ...(facts.endsTickets ? { secureOptions: constants.SSL_OP_NO_TICKET } : {}),
   };
-  const server = createNetServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
-  const start = facts.holdsTlsReads || !options.holdable ? plainHandshakes(tlsOptions, events) : gatedHandshakes(tlsOptions, events);
-  server.on("connection", (socket) => {
-    socket.on("error", () => socket.destroy());
-    if (events.accepted(socket)) start(socket);
-    else socket.destroy();
-  });
-  server.on("error", (error) => events.troubled(error));
-  return server;
+  return facts.holdsTlsReads || !options.holdable ? plainHandshakes(tlsOptions, events) : gatedHandshakes(tlsOptions, events);
 }
 
 type Internal = TLSSocket & { readonly _parent?: Socket };
 
 /** One TLS server that accepted sockets are handed to. A TLS socket knows the accepted one as `_parent` (a test holds the runtimes to it). */
-function plainHandshakes(options: TlsOptions, events: TlsServerEvents): (socket: Socket) => void {
+function plainHandshakes(options: TlsOptions, events: HandshakeEvents): Start {
   const server = createTlsServer(options);
   server.on("secureConnection", (socket: Internal) => {
     socket.on("error", () => socket.destroy());
@@ -92,7 +119,7 @@ function plainHandshakes(options: TlsOptions, events: TlsServerEvents): (socket:
 
 /** What a TLS server that has one handshake at a time is busy with. */
 interface Slot {
-  readonly server: TlsServer;
+  readonly server: RuntimeTlsServer;
   current: { readonly below: Socket; readonly gate: Gate } | undefined;
 }
 
@@ -100,7 +127,7 @@ interface Slot {
  * TLS over gates. A TLS server does not say which gate a TLS socket stands on, so each has one handshake at a time; when that is over, the
  * server waits for the next (a new one costs as much as half a handshake). One that never says how it ended is not used again.
  */
-function gatedHandshakes(options: TlsOptions, events: TlsServerEvents): (socket: Socket) => void {
+function gatedHandshakes(options: TlsOptions, events: HandshakeEvents): Start {
   const idle: Slot[] = [];
   const told = new WeakSet<TLSSocket>();
   /** What `socket` stands on, once; the slot is free then. */

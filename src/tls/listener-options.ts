@@ -9,8 +9,8 @@ export interface Credentials {
   readonly key: string;
 }
 
-export interface ListenerOptions {
-  readonly address: SocketAddress;
+/** What a reload may change while the listener stands. */
+export interface ServedOptions {
   readonly credentials: Credentials;
   /** Its CAs are also the handshake's. */
   readonly trust: Trust;
@@ -18,6 +18,10 @@ export interface ListenerOptions {
   readonly alpn: readonly string[];
   /** Whether a client without ALPN is taken (raw listeners). */
   readonly withoutAlpn: boolean;
+}
+
+export interface ListenerOptions extends ServedOptions {
+  readonly address: SocketAddress;
   readonly handshakeTimeoutMs: number;
   readonly maxConnections: number;
   /** Handshakes under way, in all and from one source address (an IPv6 /64 is one). */

@@ -17,11 +17,11 @@ import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { facts } from "../runtime/facts.ts";
 import { cutSocket } from "../runtime/socket-channel.ts";
-import { createServer, type Secured } from "../runtime/tls-server.ts";
+import { createServer, type Secured, type TlsServer, type TlsServerOptions } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
-import type { ListenerOptions } from "./listener-options.ts";
+import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
 import { sourceOf, type Source } from "./source.ts";
 
 /** A TLS connection that is open. Its error listener is set. */
@@ -65,6 +65,11 @@ export interface ListenerEvents {
 export interface Listener {
   /** As bound: the port that was given for 0. */
   readonly address: SocketAddress;
+  /**
+   * Makes other options ready for whoever comes from now on; what it returns puts them in force, and cannot fail. Connections that are open
+   * stay; those in their handshakes are judged by what is in force at its end. Throws a PipegateError (config) when they cannot be served.
+   */
+  prepare(served: ServedOptions): () => void;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
   /** The same; resolves when the address is free. */
@@ -96,7 +101,9 @@ class Door implements Listener {
   readonly #options: ListenerOptions;
   readonly #events: ListenerEvents;
   readonly #clock: Clock;
+  readonly #tls: TlsServer;
   readonly #server: Server;
+  #served: ServedOptions;
   readonly #handshakes = new Map<Socket, Handshake>();
   readonly #bySource = new Map<string, number>();
   #open = 0;
@@ -109,19 +116,32 @@ class Door implements Listener {
     this.#events = events;
     this.#clock = options.clock ?? systemClock;
     this.address = options.address;
-    const { credentials, trust, alpn, withoutAlpn } = options;
+    this.#served = options;
+    this.#tls = createServer(this.#tlsOptions(options), {
+      accepted: (socket) => this.#accept(socket),
+      secured: (secured) => this.#secured(secured),
+      failed: (below, error) => this.#failed(below, error),
+      // Before it is bound, the failure is bind's to tell.
+      troubled: (error) => void (this.#watch !== undefined && this.#events.troubled?.(error)),
+    });
+    this.#server = this.#tls.server;
+  }
+
+  #tlsOptions({ credentials, trust, alpn, withoutAlpn }: ServedOptions): TlsServerOptions {
+    if (alpn.length === 0 && !withoutAlpn) {
+      throw new PipegateError("config", "a listener without any protocol", { next: "offer one, or take clients that ask for none" });
+    }
     requireUsableCredentials(credentials, this.#clock.wall());
     const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN); // frames are never paused
-    this.#server = createServer(
-      { ...credentials, ca: authorityTexts(trust), alpn, holdable },
-      {
-        accepted: (socket) => this.#accept(socket),
-        secured: (secured) => this.#secured(secured),
-        failed: (below, error) => this.#failed(below, error),
-        // Before it is bound, the failure is bind's to tell.
-        troubled: (error) => void (this.#watch !== undefined && this.#events.troubled?.(error)),
-      },
-    );
+    return { ...credentials, ca: authorityTexts(trust), alpn, holdable };
+  }
+
+  prepare(served: ServedOptions): () => void {
+    const commit = this.#tls.prepare(this.#tlsOptions(served));
+    return () => {
+      commit();
+      this.#served = served;
+    };
   }
 
   async bind(): Promise<void> {
@@ -203,7 +223,7 @@ class Door implements Listener {
     }
   }
 
-  #welcome({ socket, below, gate }: Secured, source: Source): void {
+  #welcome({ socket, below, gate, current }: Secured, source: Source): void {
     const { alpnProtocol } = socket;
     const alpn = typeof alpnProtocol === "string" && alpnProtocol !== "" ? alpnProtocol : undefined;
     const serverName = askedName(socket);
@@ -217,8 +237,8 @@ class Door implements Listener {
       serverName,
       source,
     };
-    const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket) : malformedName;
-    if (verdict.ok && (alpn !== undefined || this.#options.withoutAlpn))
+    const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket, { current }) : malformedName;
+    if (verdict.ok && (alpn !== undefined || this.#served.withoutAlpn))
       return this.#events.connection({ ...connection, identity: verdict.identity });
     const refusal: ListenerRefusal = verdict.ok
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
@@ -229,12 +249,12 @@ class Door implements Listener {
   }
 
   /** The one guard from socket to identity. */
-  #judge(socket: TLSSocket): Verdict {
+  #judge(socket: TLSSocket, { current }: { readonly current: boolean }): Verdict {
     const resumed = socket.isSessionReused();
     if (resumed && facts.endsTickets)
       return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
-    const proven = !resumed && facts.provesChains && socket.authorized;
-    const { trust } = this.#options;
+    const proven = !resumed && current && facts.provesChains && socket.authorized;
+    const { trust } = this.#served;
     const now = this.#clock.wall();
     const presented = presentedBy(socket);
     const known = presented.fingerprint === undefined ? undefined : judgeAgain(presented.fingerprint, trust, now);
@@ -269,9 +289,6 @@ class Door implements Listener {
 
 /** Opens a listener. Rejects with a PipegateError (config) when the credentials cannot be served, or the address cannot be had. */
 export async function listen(options: ListenerOptions, events: ListenerEvents): Promise<Listener> {
-  if (options.alpn.length === 0 && !options.withoutAlpn) {
-    throw new PipegateError("config", "a listener without any protocol", { next: "offer one, or take clients that ask for none" });
-  }
   const door = new Door(options, events);
   await door.bind();
   return door;
