@@ -27,7 +27,7 @@ export const rooms: Readonly<Record<string, Room>> = {
   tls: below("base", "runtime", "identity", "protocol"),
   policy: below("base", "identity"),
   target: below("base", "runtime", "identity"),
-  pipe: below("base", "policy", "target"),
+  pipe: below("base", "identity", "policy", "target"),
   ca: below("base", "identity"),
   config: below("base", "identity", "protocol", "tls", "policy", "target", "pipe"),
   metrics: below(...stages),

@@ -10,21 +10,22 @@ import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
 import type { Config, ListenerConfig } from "./config/config.ts";
 import { Connections } from "./gateway/connections.ts";
+import { changeListeners, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
-import { createTrust } from "./identity/judge.ts";
-import type { Trust } from "./identity/trust.ts";
+import { Seen, type SeenIdentity } from "./gateway/seen.ts";
+import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
+import { nextChange, staleLists } from "./identity/trust.ts";
 import { Journal } from "./journal.ts";
 import { Metrics, type Flow } from "./metrics.ts";
 import type { Pipe } from "./pipe/pipe.ts";
 import { PipeRegistry } from "./pipe/registry.ts";
 import { Limiter } from "./policy/limiter.ts";
-import { createPolicy } from "./policy/policy.ts";
 import { ALPN } from "./protocol/frame.ts";
 import { requireSupportedRuntime } from "./runtime/version.ts";
 import { GatheringBudget } from "./target/gathering.ts";
-import { createTarget } from "./target/kinds.ts";
-import { listen, type Listener } from "./tls/listener.ts";
-import { listenerDefaults } from "./tls/listener-options.ts";
+import { checkCredentials } from "./tls/credentials.ts";
+import { listen } from "./tls/listener.ts";
+import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
 
 export interface GatewayOptions {
   /** Default: says nothing. */
@@ -47,42 +48,72 @@ export interface PipeStatus extends Flow {
 export interface GatewayStatus {
   readonly state: "new" | "opening" | "ready" | "draining" | "closed";
   readonly listeners: readonly string[];
+  /** Of the config in force; 1 at the start. */
+  readonly version: number;
+  /** Milliseconds since the epoch. */
+  readonly loadedAt: number;
+  /** The last attempt to load another config, when it failed: the one before goes on serving. */
+  readonly reloadFailure: ReloadFailure | undefined;
+  /** Who came in, with the certificate of last time. */
+  readonly identities: readonly SeenIdentity[];
   readonly connections: number;
   readonly connectionsTotal: number;
   readonly refusals: Readonly<Record<string, number>>;
   readonly pipes: readonly PipeStatus[];
 }
 
+export interface ReloadFailure {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly lines: readonly string[];
+}
+
+export interface Reloaded {
+  readonly version: number;
+  /** What is no longer as it was, in words; empty: nothing. */
+  readonly changes: readonly string[];
+}
+
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
 
 export class Gateway {
-  readonly #config: Config;
   readonly #clock: Clock;
   readonly #metrics: Metrics;
   readonly #journal: Journal;
   readonly #pipes = new PipeRegistry();
+  readonly #seen = new Seen();
   readonly #connections: Connections;
-  #listeners: Listener[] = [];
+  readonly #opener: Opener;
+  readonly #budget: GatheringBudget;
+  #snapshot: Snapshot;
+  #standing: Standing[] = [];
   #state: GatewayStatus["state"] = "new";
   #drained: Promise<void> | undefined;
+  #reloading: Promise<unknown> = Promise.resolve();
+  #failure: ReloadFailure | undefined;
+  #timer: Timer | undefined;
+  /** When the timer fires, milliseconds since the epoch. */
+  #judgedAgainAt = Infinity;
 
   /** Throws a PipegateError (config) when the config cannot be served in full on this runtime. */
   constructor(config: Config, options: GatewayOptions = {}) {
-    this.#config = config;
     this.#clock = options.clock ?? systemClock;
-    this.#metrics = new Metrics(config.targets.keys());
+    this.#metrics = new Metrics();
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
-    const budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
+    this.#budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
+    this.#snapshot = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before: undefined });
+    this.#metrics.know(config.targets.keys());
     const shared = {
       clock: this.#clock,
       journal: this.#journal,
-      policy: createPolicy(config.rules),
+      snapshot: () => this.#snapshot,
       limiter: new Limiter({ clock: this.#clock }),
-      maxMessageBytes: config.maxMessageBytes,
+      seen: this.#seen,
+      shut: () => undefined,
     };
-    const targets = new Map(Array.from(config.targets, ([name, target]) => [name, createTarget(name, target, { budget })]));
-    this.#connections = new Connections({ ...shared, opener: new Opener({ ...shared, targets, pipes: this.#pipes }) });
+    this.#opener = new Opener({ ...shared, pipes: this.#pipes });
+    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (notAfter) => this.#judgeAgainBy(notAfter + 1) });
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
@@ -91,9 +122,8 @@ export class Gateway {
     if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
     this.#state = "opening";
     try {
-      const trust = createTrust({ ca: this.#config.trust.ca, crl: this.#config.trust.crl, now: this.#clock.wall() });
-      for (const listener of this.#config.listeners) {
-        this.#listeners.push(await this.#open(listener, trust));
+      for (const listener of this.#snapshot.config.listeners) {
+        this.#standing.push(await this.#open(listener, this.#snapshot));
         if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
       }
     } catch (error) {
@@ -101,7 +131,8 @@ export class Gateway {
       throw error;
     }
     this.#state = "ready";
-    return this.#listeners.map((listener) => listener.address);
+    this.#judgeAgain();
+    return this.#standing.map(({ listener }) => listener.address);
   }
 
   /** Others may have closed it meanwhile. */
@@ -109,24 +140,90 @@ export class Gateway {
     return this.#state === "opening";
   }
 
-  #open(listener: ListenerConfig, trust: Trust): Promise<Listener> {
-    const raw = listener.target !== undefined || listener.serverNames.size > 0;
-    return listen(
+  async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
+    const listener = await listen(
+      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, clock: this.#clock },
       {
-        ...listenerDefaults,
-        address: listener.listen,
-        credentials: this.#config.credentials,
-        trust,
-        alpn: [ALPN, ...(raw ? listener.alpn : [])],
-        withoutAlpn: raw,
-        clock: this.#clock,
-      },
-      {
-        connection: (connection) => this.#connections.arrived(connection, listener),
+        connection: (connection) => this.#connections.arrived(connection, standing.config),
         refused: (refusal) => this.#connections.refused(refusal),
         troubled: (error) => this.#journal.troubled(error),
       },
     );
+    const standing: Standing = { listener, config };
+    return standing;
+  }
+
+  // ---- another config, and later moments
+
+  /**
+   * Puts another config in force, whole or not at all: listeners, certificate, trust, deny-list, targets and rules. What it leaves as it was
+   * goes on untouched; connections and pipes that it no longer allows end with the reason. One at a time, in the order of the calls.
+   * Rejects with a PipegateError (config), and serves as before, when it cannot be served; (draining) when the gateway is not serving.
+   */
+  reload(config: Config): Promise<Reloaded> {
+    const turn = this.#reloading.then(() => this.#reload(config));
+    this.#reloading = turn.catch(() => {});
+    return turn;
+  }
+
+  async #reload(config: Config): Promise<Reloaded> {
+    this.#requireReady();
+    const before = this.#snapshot;
+    const next = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before });
+    const change = await changeListeners(this.#standing, {
+      wanted: config.listeners,
+      served: (listener) => servedBy(listener, next),
+      open: (listener) => this.#open(listener, next),
+      reopen: (listener) => this.#open(listener, before),
+    });
+    try {
+      this.#requireReady(); // it may have been told to stop meanwhile
+    } catch (error) {
+      await change.undo();
+      throw error;
+    }
+    const changes = [...change.changes, ...changesOf(before, next)];
+    this.#snapshot = next;
+    this.#standing = change.commit();
+    this.#metrics.know(next.targets.keys());
+    this.#failure = undefined;
+    this.#journal.reloaded({ version: next.version, changes });
+    if (before.policy !== next.policy || before.targets !== next.targets) this.#opener.judgeAgain();
+    this.#judgeAgain();
+    return { version: next.version, changes };
+  }
+
+  #requireReady(): void {
+    if (this.#state !== "ready") throw new PipegateError("draining", `the gateway is ${this.#state}: it takes no other config now`);
+  }
+
+  /** A config that was not taken, in lines for the log and for those who look in. */
+  reloadFailed(lines: readonly string[]): void {
+    const again = this.#failure !== undefined && this.#failure.lines.join("\n") === lines.join("\n");
+    this.#failure = { at: this.#clock.wall(), lines };
+    this.#metrics.reloadFailures++;
+    if (!again) this.#journal.reloadFailed(lines);
+  }
+
+  /** Ends who is here and would not be let in now, and comes back when that may have changed by time alone. */
+  #judgeAgain(): void {
+    if (this.#state !== "ready" && this.#state !== "draining") return;
+    const { trust, config } = this.#snapshot;
+    const soonest = this.#connections.judgeAgain();
+    const now = this.#clock.wall();
+    for (const line of staleLists(trust, now)) this.#journal.stale(line);
+    this.#timer?.cancel();
+    this.#judgedAgainAt = Infinity;
+    // The clock of the system may be set, and that tells nobody: so it is looked at twice within the time that is promised.
+    this.#judgeAgainBy(now + config.trust.maxStalenessMs / 2);
+    for (const moment of [soonest, nextChange(trust, now)]) if (moment !== undefined) this.#judgeAgainBy(moment + 1);
+  }
+
+  #judgeAgainBy(at: number): void {
+    if (at >= this.#judgedAgainAt || (this.#state !== "ready" && this.#state !== "draining")) return;
+    this.#timer?.cancel();
+    this.#judgedAgainAt = at;
+    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain());
   }
 
   // ---- the end
@@ -139,7 +236,7 @@ export class Gateway {
 
   async #drain(graceMs: number): Promise<void> {
     if (this.#state !== "closed") this.#state = "draining";
-    for (const listener of this.#listeners) listener.stop();
+    for (const { listener } of this.#standing) listener.stop();
     let timer: Timer | undefined;
     const enough = new Promise<void>((resolve) => (timer = this.#clock.after(graceMs + 2_000, resolve))); // who does not even close is cut
     await Promise.race([this.#connections.drain(graceMs), enough]);
@@ -150,8 +247,9 @@ export class Gateway {
   /** Closes everything at once; pipes that are open break with `draining`. */
   async close(): Promise<void> {
     this.#state = "closed";
+    this.#timer?.cancel();
     this.#connections.close({ reason: "draining" });
-    await Promise.all(this.#listeners.map((listener) => listener.close()));
+    await Promise.all(this.#standing.map(({ listener }) => listener.close()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -164,14 +262,18 @@ export class Gateway {
     const now = this.#clock.wall();
     return {
       state: this.#state,
-      listeners: this.#listeners.map((listener) => addressText(listener.address)),
+      listeners: this.#standing.map(({ listener }) => addressText(listener.address)),
+      version: this.#snapshot.version,
+      loadedAt: this.#snapshot.loadedAt,
+      reloadFailure: this.#failure,
+      identities: this.#seen.list(),
       connections: this.#metrics.connections,
       connectionsTotal: this.#metrics.connectionsTotal,
       refusals: Object.fromEntries(this.#metrics.refusals),
       pipes: Array.from(this.#pipes.list(), (entry) => ({
         id: entry.id,
         connection: entry.connection,
-        identity: entry.principal,
+        identity: entry.identity.principal,
         target: entry.target,
         backEnd: entry.backEnd,
         mode: entry.messages ? ("messages" as const) : ("bytes" as const),
@@ -195,8 +297,24 @@ export class Gateway {
       sum.pipes++;
       live.set(entry.target, sum);
     }
-    return this.#metrics.text(live);
+    return this.#metrics.text({
+      live,
+      version: this.#snapshot.version,
+      reloadFailed: this.#failure !== undefined,
+      expiry: { gateway: ownEnd(this.#snapshot), clients: this.#seen.soonestEnd() },
+    });
   }
+}
+
+/** What a listener offers under this snapshot. */
+function servedBy({ target, serverNames, alpn }: ListenerConfig, { config, trust }: Snapshot): ServedOptions {
+  const raw = target !== undefined || serverNames.size > 0;
+  return { credentials: config.credentials, trust, alpn: [ALPN, ...(raw ? alpn : [])], withoutAlpn: raw };
+}
+
+/** When our own certificate ends, milliseconds since the epoch. */
+function ownEnd({ config, loadedAt }: Snapshot): number | undefined {
+  return checkCredentials(config.credentials, { role: "gateway", now: loadedAt }).notAfter;
 }
 
 function flowOf({ inbound, outbound }: Pipe): Flow {

@@ -25,7 +25,8 @@ export interface Refusal {
 export interface ConnectionFacts {
   readonly id: string;
   readonly source: string;
-  readonly identity: Identity;
+  /** Of its certificate; made anew when another path proves the same certificate (another end of its chain). */
+  identity: Identity;
   readonly protocol: string;
   /** The rule whose connection limits it is under. */
   readonly rule: Rule;
@@ -35,6 +36,8 @@ export interface ConnectionFacts {
 const REFUSAL_BURST = 100;
 const REFUSALS_PER_MS = 20 / 1000;
 
+const STALE_REPEAT_MS = 3_600_000;
+
 export class Journal {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
@@ -43,6 +46,7 @@ export class Journal {
   #at: number;
   #suppressed = 0;
   #troubledAt = -1_000;
+  readonly #stale = new Map<string, number>();
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
     this.#logger = unthrowing(logger);
@@ -70,20 +74,20 @@ export class Journal {
     });
   }
 
-  pipeOpen(entry: PipeEntry, facts: { readonly identity: Identity; readonly rule: number }): void {
+  pipeOpen(entry: PipeEntry, rule: Rule): void {
     this.#metrics.pipeOpened(entry.target);
-    this.#logger.info("pipe open", { ...pipeFields(entry, facts.identity), rule: facts.rule });
+    this.#logger.info("pipe open", { ...pipeFields(entry), rule: rule.line });
   }
 
-  pipeClose(entry: PipeEntry, facts: { readonly identity: Identity; readonly broken: Break | undefined }): void {
+  pipeClose(entry: PipeEntry, broken: Break | undefined): void {
     const { inbound, outbound } = entry.pipe;
     const flow = { bytesIn: inbound.bytes, bytesOut: outbound.bytes, messagesIn: inbound.messages, messagesOut: outbound.messages };
-    this.#metrics.pipeClosed(entry.target, { flow, reason: facts.broken?.reason ?? "done" });
+    this.#metrics.pipeClosed(entry.target, { flow, reason: broken?.reason ?? "done" });
     this.#logger.info("pipe close", {
-      ...pipeFields(entry, facts.identity),
+      ...pipeFields(entry),
       ...flow,
       durationMs: Math.max(0, this.#clock.wall() - entry.openedAt),
-      ...ended(facts.broken),
+      ...ended(broken),
     });
   }
 
@@ -93,6 +97,25 @@ export class Journal {
     if (now - this.#troubledAt < 1_000) return;
     this.#troubledAt = now;
     this.#logger.error("accepting failed", { detail: error.message });
+  }
+
+  /** Another config is in force. */
+  reloaded(reload: { readonly version: number; readonly changes: readonly string[] }): void {
+    this.#logger.info("config reloaded", reload);
+  }
+
+  /** Another config was not taken: the one before goes on serving. */
+  reloadFailed(lines: readonly string[]): void {
+    for (const detail of lines) this.#logger.error("config refused", { detail });
+  }
+
+  /** A revocation list is out of date, and the config says to go on: said once an hour for each. */
+  stale(detail: string): void {
+    const now = this.#clock.now();
+    if (now - (this.#stale.get(detail) ?? -Infinity) < STALE_REPEAT_MS) return;
+    if (this.#stale.size > 100) this.#stale.clear();
+    this.#stale.set(detail, now);
+    this.#logger.warn("revocation list out of date", { detail });
   }
 
   refusal(refusal: Refusal): void {
@@ -131,12 +154,12 @@ function connectionFields(connection: ConnectionFacts): LogFields {
   };
 }
 
-function pipeFields(entry: PipeEntry, identity: Identity): LogFields {
+function pipeFields(entry: PipeEntry): LogFields {
   return {
     pipe: entry.id,
     connection: entry.connection,
-    identity: entry.principal,
-    fingerprint: identity.fingerprint,
+    identity: entry.identity.principal,
+    fingerprint: entry.identity.fingerprint,
     target: entry.target,
     backEnd: entry.backEnd,
     mode: entry.messages ? "messages" : "bytes",

@@ -19,6 +19,18 @@ export interface Flow {
   readonly messagesOut: number;
 }
 
+/** What the gateway knows and nobody counts. */
+export interface Gauges {
+  /** Pipes that are open now, by target. */
+  readonly live: ReadonlyMap<string, Flow & { readonly pipes: number }>;
+  /** Of the config in force. */
+  readonly version: number;
+  /** Whether the last attempt to load another config failed. */
+  readonly reloadFailed: boolean;
+  /** The soonest ends of certificates, milliseconds since the epoch: ours, and those of the clients that are connected. */
+  readonly expiry: Readonly<Record<"gateway" | "clients", number | undefined>>;
+}
+
 export class Metrics {
   connections = 0;
   connectionsTotal = 0;
@@ -26,8 +38,13 @@ export class Metrics {
   readonly closes = new Map<Reason | "done", number>();
   readonly targets = new Map<string, TargetCounts>();
 
-  constructor(targets: Iterable<string>) {
-    for (const name of targets) this.targets.set(name, { opened: 0, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 });
+  /** Configs that were not taken. */
+  reloadFailures = 0;
+
+  /** Targets of the config; what was counted for one that is gone stays, or a counter would run backwards. */
+  know(targets: Iterable<string>): void {
+    for (const name of targets)
+      if (!this.targets.has(name)) this.targets.set(name, { opened: 0, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 });
   }
 
   refused(reason: Reason): void {
@@ -47,8 +64,8 @@ export class Metrics {
     counts.messagesOut += end.flow.messagesOut;
   }
 
-  /** The text that Prometheus scrapes. `live`: pipes that are open now, by target. */
-  async text(live: ReadonlyMap<string, Flow & { readonly pipes: number }>): Promise<string> {
+  /** The text that Prometheus scrapes. */
+  async text({ live, version, reloadFailed, expiry }: Gauges): Promise<string> {
     const { Counter, Gauge, Registry } = await import("prom-client");
     const registers = [new Registry()] as const;
     const target = ["target"] as const;
@@ -80,6 +97,25 @@ export class Metrics {
     const pipes = new Gauge({ name: "pipegate_pipes", help: "Pipes that are open", labelNames: target, registers: [...registers] });
     const bytes = new Counter({ name: "pipegate_bytes_total", help: "Payload carried", labelNames: way, registers: [...registers] });
     const messages = new Counter({ name: "pipegate_messages_total", help: "Messages carried", labelNames: way, registers: [...registers] });
+    new Gauge({ name: "pipegate_config_version", help: "Of the config in force", registers: [...registers] }).set(version);
+    new Gauge({
+      name: "pipegate_config_reload_failed",
+      help: "1 while the config and the files that it names cannot be taken as they are",
+      registers: [...registers],
+    }).set(reloadFailed ? 1 : 0);
+    new Counter({ name: "pipegate_config_reload_failures_total", help: "Configs that were not taken", registers: [...registers] }).inc(
+      this.reloadFailures,
+    );
+    const ends = new Gauge({
+      name: "pipegate_certificate_not_after_seconds",
+      help: "When the first certificate ends: ours, or of the clients that are connected (seconds since the epoch)",
+      labelNames: ["whose"],
+      registers: [...registers],
+    });
+    for (const whose of ["gateway", "clients"] as const) {
+      const at = expiry[whose];
+      if (at !== undefined) ends.set({ whose }, Math.floor(at / 1000));
+    }
     for (const [name, counts] of this.targets) {
       const now = live.get(name);
       opened.inc({ target: name }, counts.opened);

@@ -1,15 +1,19 @@
 /**
- * The connections that are let in: limits of the connection, then one pipe (raw) or many (pipegate/1), until it ends.
- * Promises: who is refused is answered where the protocol allows, logged and counted once; what was taken from the limits is given back
- * once. Leaves to others: TLS and who they are (tls/), may they open and how (opener.ts).
+ * The connections that are let in: limits of the connection, then one pipe (raw) or many (pipegate/1), until it ends; judged again by
+ * the trust and rules of each later moment. Promises: who is refused or ended is answered where the protocol allows, logged and counted
+ * once; what was taken from the limits is given back once. Leaves to others: TLS and who they are (tls/), may they open and how
+ * (opener.ts), when to judge again (gateway.ts).
  */
 import type { Break } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Identity } from "../identity/identity.ts";
+import { judgeStanding, type Proof } from "../identity/judge.ts";
 import type { ConnectionFacts, Journal } from "../journal.ts";
+import { denial } from "../policy/deny.ts";
 import type { Limiter } from "../policy/limiter.ts";
-import { connectionLimits, type Policy } from "../policy/policy.ts";
+import { connectionLimits } from "../policy/policy.ts";
+import type { Rule } from "../policy/rule.ts";
 import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
@@ -17,20 +21,33 @@ import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
 import type { ListenerRefusal, SecureConnection } from "../tls/listener.ts";
 import { sessionOver } from "../tls/session-socket.ts";
 import type { Opener } from "./opener.ts";
+import type { Seen } from "./seen.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 export interface ConnectionsOptions {
   readonly clock: Clock;
   readonly journal: Journal;
-  readonly policy: Policy;
+  /** What holds now. */
+  readonly snapshot: () => Snapshot;
   readonly limiter: Limiter;
   readonly opener: Opener;
-  readonly maxMessageBytes: number;
+  readonly seen: Seen;
+  /** Says why nobody may come in just now; undefined: they may. */
+  readonly shut: () => Break | undefined;
+  /** One was let in, whose certificate ends at this moment (milliseconds since the epoch). */
+  readonly arrivedUntil: (notAfter: number) => void;
 }
 
-/** A connection that is let in: what drain and close act on. */
+/** A connection that is let in: what drain, close and judging again act on. */
 interface Live {
+  readonly facts: ConnectionFacts;
+  proof: Proof;
+  /** Why we ended it, with the detail that the peer is not told. */
+  ended: Break | undefined;
   drain(graceMs: number): void;
   close(broken: Break): void;
+  /** Tells the peer until when its certificate is valid; absent: it has no way to hear. */
+  notice?(notAfter: number): void;
 }
 
 /** A refused raw client sees its connection cut; a framed one has this long to read why, ms. */
@@ -49,22 +66,31 @@ export class Connections {
   /** One that the door let through. */
   arrived(connection: SecureConnection, listener: ListenerConfig): void {
     const { identity } = connection;
-    const framed = connection.alpn === ALPN;
-    if (this.#draining) return this.#turnAway(connection, { reason: "draining" });
-    const rule = connectionLimits(this.#options.policy, identity);
-    if (rule === undefined) return this.#turnAway(connection, { reason: "forbidden", detail: "no rule knows this identity" });
-    const seat = this.#options.limiter.connect(identity, rule);
+    const closed = this.#draining ? { reason: "draining" as const } : this.#options.shut();
+    if (closed !== undefined) return this.#turnAway(connection, closed);
+    const admitted = this.#ruleOf(identity);
+    if (admitted.rule === undefined) return this.#turnAway(connection, admitted.broken);
+    const seat = this.#options.limiter.connect(identity, admitted.rule);
     if (!seat.ok) return this.#turnAway(connection, { reason: seat.reason, retryAfter: seat.retryAfter });
     const facts: ConnectionFacts = {
       id: connection.id,
       source: connection.source.text,
       identity,
       protocol: connection.alpn ?? "raw",
-      rule,
+      rule: admitted.rule,
     };
     const leave = (): void => seat.release();
-    if (framed) this.#framed(connection, { facts, leave });
+    if (connection.alpn === ALPN) this.#framed(connection, { facts, leave });
     else this.#raw(connection, { facts, leave, listener });
+  }
+
+  /** The rule that a connection of this identity is under, by what holds now, or why there is none. */
+  #ruleOf(identity: Identity): { readonly rule: Rule } | { readonly rule: undefined; readonly broken: Break } {
+    const { deny, policy } = this.#options.snapshot();
+    const denied = denial(deny, identity);
+    if (denied !== undefined) return { rule: undefined, broken: { reason: "revoked", detail: `trust.deny names ${denied}` } };
+    const rule = connectionLimits(policy, identity);
+    return rule === undefined ? { rule, broken: { reason: "forbidden", detail: "no rule knows this identity" } } : { rule };
   }
 
   /** Known, but not let in. */
@@ -104,8 +130,9 @@ export class Connections {
     const session: Session = sessionOver(connection.socket, {
       role: "gateway",
       clock: this.#options.clock,
-      parameters: { software: "pipegate", maxMessage: this.#options.maxMessageBytes },
+      parameters: { software: "pipegate", maxMessage: this.#options.snapshot().config.maxMessageBytes },
       events: {
+        ready: () => this.#notify(live),
         open: (stream) => {
           pipes++;
           this.#open(stream, facts);
@@ -113,13 +140,35 @@ export class Connections {
         closed: (broken) => {
           leave();
           this.#gone(live);
-          this.#options.journal.connectionClose(facts, { openedAt, pipes, broken });
+          this.#options.journal.connectionClose(facts, { openedAt, pipes, broken: live.ended ?? broken });
         },
       },
     });
-    const live: Live = { drain: (graceMs) => session.drain(graceMs), close: (broken) => session.close(broken) };
+    const live: Live = {
+      facts,
+      proof: connection.proof,
+      ended: undefined,
+      drain: (graceMs) => session.drain(graceMs),
+      close: (broken) => session.close(broken),
+      notice: (notAfter) => session.ready && session.notice({ certificateExpiresAt: notAfter }),
+    };
+    this.#came(live);
+  }
+
+  #came(live: Live): void {
+    const { journal, seen, clock, arrivedUntil } = this.#options;
     this.#live.add(live);
-    this.#options.journal.connectionOpen(facts);
+    journal.connectionOpen(live.facts);
+    seen.came(live.facts.identity, clock.wall());
+    arrivedUntil(live.facts.identity.notAfter);
+  }
+
+  /** Once: less than a third of its certificate's life is left. */
+  #notify(live: Live): void {
+    const { notBefore, notAfter } = live.facts.identity;
+    if (live.notice === undefined || notAfter - this.#options.clock.wall() >= (notAfter - notBefore) / 3) return;
+    live.notice(notAfter);
+    delete live.notice;
   }
 
   /** One OPEN: decided, limited, dialled, joined. */
@@ -175,11 +224,13 @@ export class Connections {
     connection.socket.once("close", left);
     let enough: Timer | undefined;
     const live: Live = {
+      facts,
+      proof: connection.proof,
+      ended: undefined,
       drain: (graceMs) => void (enough ??= this.#options.clock.after(graceMs, () => live.close({ reason: "draining" }))),
       close: (broken) => channel.reset(broken),
     };
-    this.#live.add(live);
-    this.#options.journal.connectionOpen(facts);
+    this.#came(live);
     this.#options.opener.dial(permit, {
       channel,
       id: `${facts.id}.1`,
@@ -190,9 +241,46 @@ export class Connections {
         leave();
         enough?.cancel();
         this.#gone(live);
-        this.#options.journal.connectionClose(facts, { openedAt, pipes: 1, broken });
+        this.#options.journal.connectionClose(facts, { openedAt, pipes: 1, broken: live.ended ?? broken });
       },
     });
+  }
+
+  // ---- later moments
+
+  /**
+   * Judges everyone again by what holds now: whose certificate has expired or is revoked, whose issuer is no longer trusted, whom no
+   * rule knows any more is ended with that reason. Returns when the next certificate of those who stay ends, milliseconds since the epoch.
+   */
+  judgeAgain(): number | undefined {
+    const { clock, snapshot } = this.#options;
+    const now = clock.wall();
+    const { trust } = snapshot();
+    let next: number | undefined;
+    for (const live of [...this.#live]) {
+      const { facts } = live;
+      const verdict = judgeStanding(live.proof, trust, now);
+      if (!verdict.ok) {
+        this.#end(live, { reason: verdict.reason, detail: verdict.detail });
+        continue;
+      }
+      live.proof = verdict.proof;
+      facts.identity = verdict.identity;
+      const known = this.#draining ? undefined : this.#ruleOf(facts.identity); // who is on his way out needs no rule
+      if (known !== undefined && known.rule === undefined) {
+        this.#end(live, known.broken);
+        continue;
+      }
+      const { notAfter } = facts.identity;
+      if (next === undefined || notAfter < next) next = notAfter;
+      this.#notify(live);
+    }
+    return next;
+  }
+
+  #end(live: Live, broken: Break): void {
+    live.ended ??= broken;
+    live.close({ reason: broken.reason }); // its pipes break with it; the detail is for our log
   }
 
   /** Takes no more, lets those that are here end. Resolves when the last has gone. */
@@ -209,6 +297,7 @@ export class Connections {
 
   #gone(live: Live): void {
     this.#live.delete(live);
+    this.#options.seen.left(live.facts.identity, this.#options.clock.wall());
     if (this.#live.size === 0) this.#whenEmpty?.();
   }
 }

@@ -7,6 +7,7 @@ import type { Break, Channel } from "../base/channel.ts";
 import type { Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import { isReason } from "../base/reason.ts";
+import type { Identity } from "../identity/identity.ts";
 import type { ConnectionFacts, Journal } from "../journal.ts";
 import { Pipe } from "../pipe/pipe.ts";
 import type { PipeRegistry } from "../pipe/registry.ts";
@@ -14,20 +15,24 @@ import type { Limiter, PipeLease } from "../policy/limiter.ts";
 import { decide, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { Target } from "../target/target.ts";
+import type { Seen } from "./seen.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 export interface OpenerOptions {
   readonly clock: Clock;
   readonly journal: Journal;
-  readonly policy: Policy;
+  /** What holds now. */
+  readonly snapshot: () => Snapshot;
   readonly limiter: Limiter;
-  readonly targets: ReadonlyMap<string, Target>;
   readonly pipes: PipeRegistry;
-  readonly maxMessageBytes: number;
+  readonly seen: Seen;
+  /** Says why no pipe may be opened just now; undefined: they may. */
+  readonly shut: () => Break | undefined;
 }
 
 /** The answer to "may I?". A permit has to be used, or its lease released. */
 export type Permit =
-  | { readonly ok: true; readonly target: Target; readonly rule: Rule; readonly lease: PipeLease }
+  | { readonly ok: true; readonly target: Target; readonly rule: Rule; readonly lease: PipeLease; readonly policy: Policy }
   | { readonly ok: false; readonly broken: Break };
 
 /** The client's side of a pipe to be: what to join, and whom to tell. */
@@ -52,12 +57,15 @@ export class Opener {
 
   /** May this identity open this target, now? Refusals are logged here. */
   permit(name: string, facts: ConnectionFacts): Permit {
-    const { clock, policy, limiter, targets, journal } = this.#options;
+    const { clock, snapshot, limiter, journal } = this.#options;
+    const { policy, targets } = snapshot();
     const { identity } = facts;
     const decision = decide(policy, identity, name);
     const target = targets.get(name);
+    const shut = this.#options.shut();
     let broken: Break;
-    if (clock.wall() > identity.notAfter) broken = { reason: "cert_expired", detail: "since it connected" };
+    if (shut !== undefined) broken = shut;
+    else if (clock.wall() > identity.notAfter) broken = { reason: "cert_expired", detail: "since it connected" };
     else if (target === undefined || !decision.allowed) {
       // Guessing names costs what opening costs.
       const retryAfter = limiter.chargeRefusedOpen(identity, facts.rule);
@@ -65,7 +73,7 @@ export class Opener {
       else broken = { reason: target === undefined ? "unknown_target" : "forbidden" };
     } else {
       const lease = limiter.openPipe(identity, decision.rule);
-      if (lease.ok) return { ok: true, target, rule: decision.rule, lease: lease.lease };
+      if (lease.ok) return { ok: true, target, rule: decision.rule, lease: lease.lease, policy };
       broken = { reason: lease.reason, retryAfter: lease.retryAfter };
     }
     journal.refusal({
@@ -81,7 +89,7 @@ export class Opener {
 
   /** Dials the target and joins the two; the end hears of it either way. */
   dial(permit: Permitted, end: ClientEnd): void {
-    const { journal, maxMessageBytes } = this.#options;
+    const { journal, snapshot } = this.#options;
     const { channel, facts } = end;
     const fail = (broken: Break): void => {
       permit.lease.release();
@@ -99,7 +107,7 @@ export class Opener {
     };
     const request = {
       messages: channel.messages,
-      maxMessageBytes,
+      maxMessageBytes: snapshot().config.maxMessageBytes,
       identity: facts.identity,
       signal: end.gone,
     };
@@ -108,6 +116,11 @@ export class Opener {
         if (end.gone.aborted) {
           opened.channel.reset({ reason: "cancelled" });
           return fail({ reason: "cancelled" });
+        }
+        const late = this.#lapsed(permit, facts.identity);
+        if (late !== undefined) {
+          opened.channel.reset({ reason: "cancelled" });
+          return fail(late);
         }
         this.#join(permit, { end, back: opened.channel, backEnd: opened.backEnd });
       },
@@ -118,8 +131,32 @@ export class Opener {
     );
   }
 
+  /** Why what was permitted before it was dialled is so no more. */
+  #lapsed({ policy, target }: Permitted, identity: Identity): Break | undefined {
+    const now = this.#options.snapshot();
+    if (policy === now.policy && now.targets.has(target.name)) return undefined;
+    return this.#unwanted(identity, target.name);
+  }
+
+  #unwanted(identity: Identity, target: string): Break | undefined {
+    const { policy, targets } = this.#options.snapshot();
+    if (!targets.has(target)) return { reason: "unknown_target", detail: "its target was removed" };
+    return decide(policy, identity, target).allowed ? undefined : { reason: "forbidden", detail: "its rule was removed" };
+  }
+
+  /** Judges all pipes again by the rules and targets of now: those that could not be opened any more are ended. */
+  judgeAgain(): void {
+    const verdicts = new Map<string, Break | undefined>();
+    for (const { identity, target, pipe } of [...this.#options.pipes.list()]) {
+      const key = `${identity.fingerprint} ${target}`; // patterns see nothing but the certificate
+      let broken = verdicts.get(key);
+      if (!verdicts.has(key)) verdicts.set(key, (broken = this.#unwanted(identity, target)));
+      if (broken !== undefined) pipe.kill(broken);
+    }
+  }
+
   #join(permit: Permitted, how: { readonly end: ClientEnd; readonly back: Channel; readonly backEnd: string }): void {
-    const { clock, pipes, journal } = this.#options;
+    const { clock, pipes, journal, seen } = this.#options;
     const { end } = how;
     const { facts } = end;
     end.accept();
@@ -132,7 +169,8 @@ export class Opener {
         closed: (broken) => {
           pipes.remove(entry.id);
           permit.lease.release();
-          journal.pipeClose(entry, { identity: facts.identity, broken });
+          seen.used(entry.identity, clock.wall());
+          journal.pipeClose(entry, broken);
           end.done(broken);
         },
       },
@@ -140,7 +178,8 @@ export class Opener {
     const entry = {
       id: end.id,
       connection: facts.id,
-      principal: facts.identity.principal,
+      source: facts.source,
+      identity: facts.identity,
       target: permit.target.name,
       backEnd: how.backEnd,
       messages: end.channel.messages,
@@ -148,7 +187,8 @@ export class Opener {
       pipe,
     };
     pipes.add(entry);
-    journal.pipeOpen(entry, { identity: facts.identity, rule: permit.rule.line });
+    seen.used(entry.identity, entry.openedAt);
+    journal.pipeOpen(entry, permit.rule);
   }
 }
 

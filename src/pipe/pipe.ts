@@ -121,11 +121,11 @@ export class Pipe {
     this.#join(target, { way: outbound, back: inbound, other: client });
   }
 
-  /** Breaks the pipe off. */
+  /** Breaks the pipe off. The ends learn the reason; the detail is for our log. */
   kill(broken: Break): void {
     this.#break(broken);
-    this.#client.reset(broken);
-    this.#target.reset(broken);
+    this.#client.reset({ reason: broken.reason });
+    this.#target.reset({ reason: broken.reason });
   }
 
   #join(channel: Channel, { way, back, other }: { readonly way: Way; readonly back: Way; readonly other: Channel }): void {

@@ -1,10 +1,12 @@
 /** The live pipes, for those who look in. Leaves to others: opening and closing them. */
+import type { Identity } from "../identity/identity.ts";
 import type { Pipe } from "./pipe.ts";
 
 export interface PipeEntry {
   readonly id: string;
   readonly connection: string;
-  readonly principal: string;
+  readonly source: string;
+  readonly identity: Identity;
   readonly target: string;
   readonly backEnd: string;
   readonly messages: boolean;

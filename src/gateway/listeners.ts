@@ -1,0 +1,79 @@
+/**
+ * From the listeners that stand to those that another config wants: kept, opened, closed. Promises: nothing that stands is touched before
+ * all that is new stands; when something cannot be had, all is as it was. An address that only frees up by closing (0.0.0.0 to 127.0.0.1 on
+ * the same port) is closed for a moment, and opened again when the new one cannot be had. Connections that are open stay in every case.
+ */
+import { addressText, collide } from "../base/address.ts";
+import type { ListenerConfig } from "../config/config.ts";
+import type { Listener } from "../tls/listener.ts";
+import type { ServedOptions } from "../tls/listener-options.ts";
+
+/** A listener that stands, and what the config says of it now. */
+export interface Standing {
+  listener: Listener;
+  config: ListenerConfig;
+}
+
+export interface ChangeOptions {
+  readonly wanted: readonly ListenerConfig[];
+  /** What a listener offers under the new config. */
+  served(config: ListenerConfig): ServedOptions;
+  /** Rejects when the address cannot be had. */
+  open(config: ListenerConfig): Promise<Standing>;
+  /** As it was before. */
+  reopen(config: ListenerConfig): Promise<Standing>;
+}
+
+export interface Change {
+  /** What changes, in words. */
+  readonly changes: readonly string[];
+  /** Cannot fail: what is kept offers what is new, what is not wanted any more takes nobody. In the order of the config. */
+  commit(): Standing[];
+  /** Closes what was opened. */
+  undo(): Promise<void>;
+}
+
+/** Rejects with a PipegateError (config) when it cannot be had in full. */
+export async function changeListeners(standing: readonly Standing[], { wanted, served, open, reopen }: ChangeOptions): Promise<Change> {
+  const left = [...standing];
+  const matched = wanted.map((config) => {
+    const at = left.findIndex((one) => addressText(one.config.listen) === addressText(config.listen));
+    return { config, kept: at < 0 ? undefined : left.splice(at, 1)[0]! };
+  });
+  const commits = matched.map(({ config, kept }) => kept && { kept, config, commit: kept.listener.prepare(served(config)) });
+  const opened: Standing[] = [];
+  const closed: Standing[] = [];
+  const undo = async (): Promise<void> => {
+    await Promise.all(opened.map(({ listener }) => listener.close()));
+    for (const one of closed) one.listener = (await reopen(one.config)).listener;
+  };
+  try {
+    for (const { config, kept } of matched) {
+      if (kept !== undefined) continue;
+      for (const one of left.filter((old) => collide(old.config.listen, config.listen) && !closed.includes(old))) {
+        closed.push(one);
+        await one.listener.close();
+      }
+      opened.push(await open(config));
+    }
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+  return {
+    changes: [
+      ...opened.map(({ config }) => `listener ${addressText(config.listen)} opened`),
+      ...left.map(({ config }) => `listener ${addressText(config.listen)} closed`),
+    ],
+    undo,
+    commit: () => {
+      for (const one of left) one.listener.stop();
+      return matched.map(({ config, kept }, index) => {
+        if (kept === undefined) return opened.find((one) => one.config === config)!;
+        commits[index]!.commit();
+        kept.config = config;
+        return kept;
+      });
+    },
+  };
+}

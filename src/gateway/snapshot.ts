@@ -1,0 +1,67 @@
+/**
+ * What a gateway goes by at one moment: config, trust, deny-list, rules and targets, built whole and judged whole before it serves.
+ * Promises: a config that cannot be served throws and changes nothing; what a new config leaves as it was is the same object as before,
+ * so that its memory (proven chains, targets) stays. Leaves to others: putting it in force (gateway.ts), listeners.
+ */
+import type { Config } from "../config/config.ts";
+import type { Trust } from "../identity/trust.ts";
+import { createDenyList, type DenyList } from "../policy/deny.ts";
+import { createPolicy, type Policy } from "../policy/policy.ts";
+import type { GatheringBudget } from "../target/gathering.ts";
+import { createTarget } from "../target/kinds.ts";
+import type { Target } from "../target/target.ts";
+
+export interface Snapshot {
+  /** 1 for the config of the start. */
+  readonly version: number;
+  /** Milliseconds since the epoch. */
+  readonly loadedAt: number;
+  readonly config: Config;
+  readonly trust: Trust;
+  readonly deny: DenyList;
+  readonly policy: Policy;
+  readonly targets: ReadonlyMap<string, Target>;
+}
+
+export interface SnapshotOptions {
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly budget: GatheringBudget;
+  /** The one in force. */
+  readonly before: Snapshot | undefined;
+}
+
+/** Throws a PipegateError (config). */
+export function createSnapshot(config: Config, { now, budget, before }: SnapshotOptions): Snapshot {
+  const targets = Array.from(config.targets, ([name, options]): [string, Target] => {
+    const kept = before !== undefined && isSame(before.config.targets.get(name), options) ? before.targets.get(name) : undefined;
+    return [name, kept ?? createTarget(name, options, { budget })];
+  });
+  return {
+    version: (before?.version ?? 0) + 1,
+    loadedAt: now,
+    config,
+    trust: config.trust.built,
+    deny: createDenyList(config.trust.deny),
+    policy: before !== undefined && isSame(before.config.rules, config.rules) ? before.policy : createPolicy(config.rules),
+    targets: new Map(targets),
+  };
+}
+
+/** Of plain values, as the config is made of. */
+export function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+/** What a snapshot changes against the one before, in words for the log; empty: nothing. */
+export function changesOf(before: Snapshot, now: Snapshot): string[] {
+  const [old, young] = [before.config, now.config];
+  const changes: string[] = [];
+  if (before.trust !== now.trust) changes.push("trust");
+  if (!isSame(old.trust.deny, young.trust.deny)) changes.push("deny-list");
+  if (!isSame(old.credentials, young.credentials)) changes.push("certificate");
+  if (before.policy !== now.policy) changes.push("rules");
+  const names = new Set([...before.targets.keys(), ...now.targets.keys()]);
+  for (const name of names) if (before.targets.get(name) !== now.targets.get(name)) changes.push(`target ${name}`);
+  return changes;
+}
