@@ -120,7 +120,10 @@ describe("200 identities at once, each over its byte rate", () => {
     await new Promise((resolve) => setTimeout(resolve, 1_500)); // the bursts are over
     span.from = performance.now();
     span.to = span.from + 10_000;
-    const beside = await roundTrips(50);
+    // What the machine does besides only ever adds to it: the best of four is nearest to what the limits cost.
+    const besides: number[] = [];
+    for (let round = 0; round < 4; round++) besides.push(await roundTrips(50));
+    const beside = Math.min(...besides);
     await new Promise((resolve) => setTimeout(resolve, span.to - performance.now() + 100));
     await limited.stop();
 
