@@ -14,7 +14,7 @@ import { changeListeners, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
 import { Seen, type SeenIdentity } from "./gateway/seen.ts";
 import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
-import { nextChange, staleLists } from "./identity/trust.ts";
+import { nextChange, staleLists, type Trust } from "./identity/trust.ts";
 import { Journal } from "./journal.ts";
 import { Metrics, type Flow } from "./metrics.ts";
 import type { Pipe } from "./pipe/pipe.ts";
@@ -257,6 +257,11 @@ export class Gateway {
   }
 
   // ---- for those who look in
+
+  /** The trust in force: of what the next config says the same, it is taken from here. */
+  get trust(): Trust {
+    return this.#snapshot.trust;
+  }
 
   status(): GatewayStatus {
     const now = this.#clock.wall();
