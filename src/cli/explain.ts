@@ -13,8 +13,8 @@ import { loadPolicy, type LoadedPolicy } from "../config/load.ts";
 import { nearest } from "../config/problem.ts";
 import { formatRate, formatSize } from "../config/units.ts";
 import type { Identity } from "../identity/identity.ts";
-import { createTrust, judge, type Verdict } from "../identity/judge.ts";
-import { pemBlocks } from "../identity/trust.ts";
+import { judge, type Verdict } from "../identity/judge.ts";
+import { pemBlocks } from "../identity/pem.ts";
 import { connectionLimits, createPolicy, explain, type Explanation } from "../policy/policy.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { Status } from "./exit.ts";
@@ -49,7 +49,7 @@ async function runExplain(flags: ExplainFlags): Promise<void> {
   const now = Date.now();
   const loaded = await loadPolicy(flags.config, { now });
   const chain = await readChain(flags.cert);
-  const verdict = judge(chain, createTrust({ ...loaded.trust, now }), { now, verifiedByRuntime: false });
+  const verdict = judge(chain, loaded.trust.built, { now, verifiedByRuntime: false });
   const told = tell(verdict, { loaded, target: flags.target });
   if (!told.allowed) process.exitCode = Status.refused;
   if (flags.json)

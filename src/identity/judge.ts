@@ -22,7 +22,7 @@ import { signatureWeakness } from "./signature.ts";
 import { weakness } from "./strength.ts";
 import type { Trust } from "./trust.ts";
 
-export { createTrust, type Trust, type TrustOptions } from "./trust.ts";
+export { createTrust, loadTrust, type Trust, type TrustOptions } from "./trust.ts";
 
 export type Verdict =
   | { readonly ok: true; readonly identity: Identity; readonly proof: Proof }
