@@ -54,6 +54,8 @@ export interface GatewayStatus {
   readonly loadedAt: number;
   /** The last attempt to load another config, when it failed: the one before goes on serving. */
   readonly reloadFailure: ReloadFailure | undefined;
+  /** How long judging everybody again took, last time. */
+  readonly judgedMs: number;
   /** Who came in, with the certificate of last time. */
   readonly identities: readonly SeenIdentity[];
   readonly connections: number;
@@ -93,6 +95,7 @@ export class Gateway {
   #reloading: Promise<unknown> = Promise.resolve();
   #failure: ReloadFailure | undefined;
   #timer: Timer | undefined;
+  #judgedMs = 0;
   /** When the timer fires, milliseconds since the epoch. */
   #judgedAgainAt = Infinity;
 
@@ -131,7 +134,7 @@ export class Gateway {
       throw error;
     }
     this.#state = "ready";
-    this.#judgeAgain();
+    this.#judgeAgain({ pipes: false });
     return this.#standing.map(({ listener }) => listener.address);
   }
 
@@ -188,8 +191,7 @@ export class Gateway {
     this.#metrics.know(next.targets.keys());
     this.#failure = undefined;
     this.#journal.reloaded({ version: next.version, changes });
-    if (before.policy !== next.policy || before.targets !== next.targets) this.#opener.judgeAgain();
-    this.#judgeAgain();
+    this.#judgeAgain({ pipes: true });
     return { version: next.version, changes };
   }
 
@@ -206,10 +208,13 @@ export class Gateway {
   }
 
   /** Ends who is here and would not be let in now, and comes back when that may have changed by time alone. */
-  #judgeAgain(): void {
+  #judgeAgain({ pipes }: { readonly pipes: boolean }): void {
     if (this.#state !== "ready" && this.#state !== "draining") return;
     const { trust, config } = this.#snapshot;
+    const started = this.#clock.now();
     const soonest = this.#connections.judgeAgain();
+    if (pipes) this.#opener.judgeAgain(); // what time alone changes is about connections
+    this.#judgedMs = this.#clock.now() - started;
     const now = this.#clock.wall();
     for (const line of staleLists(trust, now)) this.#journal.stale(line);
     this.#timer?.cancel();
@@ -223,7 +228,7 @@ export class Gateway {
     if (at >= this.#judgedAgainAt || (this.#state !== "ready" && this.#state !== "draining")) return;
     this.#timer?.cancel();
     this.#judgedAgainAt = at;
-    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain());
+    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain({ pipes: false }));
   }
 
   // ---- the end
@@ -271,6 +276,7 @@ export class Gateway {
       version: this.#snapshot.version,
       loadedAt: this.#snapshot.loadedAt,
       reloadFailure: this.#failure,
+      judgedMs: this.#judgedMs,
       identities: this.#seen.list(),
       connections: this.#metrics.connections,
       connectionsTotal: this.#metrics.connectionsTotal,

@@ -83,6 +83,7 @@ describe("the table", () => {
       version: 2,
       loadedAt: 0,
       reloadFailure: { at: 60_000, lines: ["pipegate.yaml:1:1: \u001b[2J"] },
+      judgedMs: 0,
       identities: [
         { identity: "x\n\u202e", fingerprint: "f", serial: "0a", issuer: "i", notAfter: 200_000_000, lastUse: 0, connections: 1 },
       ],
