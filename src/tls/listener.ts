@@ -10,7 +10,7 @@ import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
-import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
+import { judge, judgeAgain, type Proof, type Verdict } from "../identity/judge.ts";
 import { authorityTexts } from "../identity/trust.ts";
 import { ALPN } from "../protocol/frame.ts";
 import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
@@ -42,6 +42,8 @@ interface OpenConnection {
 
 export interface SecureConnection extends OpenConnection {
   readonly identity: Identity;
+  /** For judging it again when trust or time have moved on. */
+  readonly proof: Proof;
 }
 
 export interface ListenerRefusal {
@@ -239,7 +241,7 @@ class Door implements Listener {
     };
     const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket, { current }) : malformedName;
     if (verdict.ok && (alpn !== undefined || this.#served.withoutAlpn))
-      return this.#events.connection({ ...connection, identity: verdict.identity });
+      return this.#events.connection({ ...connection, identity: verdict.identity, proof: verdict.proof });
     const refusal: ListenerRefusal = verdict.ok
       ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
       : { reason: verdict.reason, detail: verdict.detail, source, serverName, fingerprint: verdict.fingerprint };
