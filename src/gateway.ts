@@ -25,6 +25,7 @@ import { GatheringBudget } from "./target/gathering.ts";
 import { createTarget } from "./target/kinds.ts";
 import { listen, type Listener } from "./tls/listener.ts";
 import { listenerDefaults } from "./tls/listener-options.ts";
+import { createPenalties, type Penalties } from "./tls/penalties.ts";
 
 export interface GatewayOptions {
   /** Default: says nothing. */
@@ -63,6 +64,7 @@ export class Gateway {
   readonly #journal: Journal;
   readonly #pipes = new PipeRegistry();
   readonly #connections: Connections;
+  readonly #penalties: Penalties;
   #listeners: Listener[] = [];
   #state: GatewayStatus["state"] = "new";
   #drained: Promise<void> | undefined;
@@ -73,6 +75,7 @@ export class Gateway {
     this.#clock = options.clock ?? systemClock;
     this.#metrics = new Metrics(config.targets.keys());
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
+    this.#penalties = createPenalties(config.penalties, this.#clock);
     const budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
     const shared = {
       clock: this.#clock,
@@ -119,11 +122,13 @@ export class Gateway {
         trust,
         alpn: [ALPN, ...(raw ? listener.alpn : [])],
         withoutAlpn: raw,
+        penalties: this.#penalties,
         clock: this.#clock,
       },
       {
         connection: (connection) => this.#connections.arrived(connection, listener),
         refused: (refusal) => this.#connections.refused(refusal),
+        answer: (refusal) => this.#connections.answer(refusal),
         troubled: (error) => this.#journal.troubled(error),
       },
     );

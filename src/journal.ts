@@ -43,6 +43,7 @@ export class Journal {
   #at: number;
   #suppressed = 0;
   #troubledAt = -1_000;
+  readonly #turnedAwayAt = new Map<Reason, number>();
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
     this.#logger = unthrowing(logger);
@@ -100,7 +101,7 @@ export class Journal {
     const now = this.#clock.now();
     this.#tokens = Math.min(REFUSAL_BURST, this.#tokens + (now - this.#at) * REFUSALS_PER_MS);
     this.#at = now;
-    if (this.#tokens < 1) {
+    if (this.#tokens < 1 || this.#isToldOf(refusal, now)) {
       this.#suppressed++;
       return;
     }
@@ -118,6 +119,14 @@ export class Journal {
     };
     this.#suppressed = 0;
     this.#logger.warn("refused", fields);
+  }
+
+  /** Whoever is turned away unseen, because the door is full or its address is kept out, says the same as the one before: once a second. */
+  #isToldOf({ reason, identity }: Refusal, now: number): boolean {
+    if (identity !== undefined || (reason !== "too_many_connections" && reason !== "rate_limited")) return false;
+    if (now - (this.#turnedAwayAt.get(reason) ?? Number.NEGATIVE_INFINITY) < 1_000) return true;
+    this.#turnedAwayAt.set(reason, now);
+    return false;
   }
 }
 
