@@ -26,6 +26,7 @@ import { GatheringBudget } from "./target/gathering.ts";
 import { checkCredentials } from "./tls/credentials.ts";
 import { listen } from "./tls/listener.ts";
 import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
+import { createPenalties, type Penalties } from "./tls/penalties.ts";
 
 export interface GatewayOptions {
   /** Default: says nothing. */
@@ -86,6 +87,7 @@ export class Gateway {
   readonly #pipes = new PipeRegistry();
   readonly #seen = new Seen();
   readonly #connections: Connections;
+  readonly #penalties: Penalties;
   readonly #opener: Opener;
   readonly #budget: GatheringBudget;
   #snapshot: Snapshot;
@@ -104,6 +106,7 @@ export class Gateway {
     this.#clock = options.clock ?? systemClock;
     this.#metrics = new Metrics();
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
+    this.#penalties = createPenalties(config.penalties, this.#clock);
     this.#budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
     this.#snapshot = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before: undefined });
     this.#metrics.know(config.targets.keys());
@@ -145,10 +148,11 @@ export class Gateway {
 
   async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
     const listener = await listen(
-      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, clock: this.#clock },
+      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, penalties: this.#penalties, clock: this.#clock },
       {
         connection: (connection) => this.#connections.arrived(connection, standing.config),
         refused: (refusal) => this.#connections.refused(refusal),
+        answer: (refusal) => this.#connections.answer(refusal),
         troubled: (error) => this.#journal.troubled(error),
       },
     );
@@ -187,6 +191,7 @@ export class Gateway {
     }
     const changes = [...change.changes, ...changesOf(before, next)];
     this.#snapshot = next;
+    this.#penalties.change(config.penalties);
     this.#standing = change.commit();
     this.#metrics.know(next.targets.keys());
     this.#failure = undefined;

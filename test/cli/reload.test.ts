@@ -74,7 +74,11 @@ async function start(folder: string, config = "pipegate.yaml"): Promise<Running>
     next,
     hangUp: () => tell(child, "SIGHUP"),
     reaches: async (target) => {
-      const settings = { PIPEGATE_GATEWAY: listen![0]!, PIPEGATE_CERT: join(place.folder, "alice.pem"), PIPEGATE_CA: join(place.folder, "ca.pem") };
+      const settings = {
+        PIPEGATE_GATEWAY: listen![0]!,
+        PIPEGATE_CERT: join(place.folder, "alice.pem"),
+        PIPEGATE_CA: join(place.folder, "ca.pem"),
+      };
       const { status } = await place.run(["pipe", target], "hi", settings);
       return status === 0;
     },
@@ -132,7 +136,11 @@ describe("a gateway that runs", () => {
       ["half a config", () => writeFile(at("pipegate.yaml"), configText(["echo"]).slice(0, 90)), /pipegate\.yaml/u],
       ["an empty config", () => writeFile(at("pipegate.yaml"), ""), /pipegate\.yaml/u],
       ["no CAs", () => writeFile(at("pipegate.yaml"), configText(["echo"]).replace("ca: [ca.pem]", "ca: []")), /trust\.ca/u],
-      ["a bad rule", () => writeFile(at("pipegate.yaml"), configText(["echo"]).replace(/rules: .*/u, `rules: [${hundred}]`)), /rules\[57\]/u],
+      [
+        "a bad rule",
+        () => writeFile(at("pipegate.yaml"), configText(["echo"]).replace(/rules: .*/u, `rules: [${hundred}]`)),
+        /rules\[57\]/u,
+      ],
       [
         "a list out of date",
         async () => {

@@ -38,7 +38,10 @@ describe("pipegate status", () => {
     expect({ status, err }).toEqual({ status: 0, err: "" });
     const text = out.toString();
     expect(text).toMatch(
-      new RegExp(`^ready, listening on 127\\.0\\.0\\.1:${running.port}\nconfig: version 1, loaded [0-9]+ s ago\nconnections: 1 now, 1 in all; pipes: 1 now\nrefusals: `, "u"),
+      new RegExp(
+        `^ready, listening on 127\\.0\\.0\\.1:${running.port}\nconfig: version 1, loaded [0-9]+ s ago\nconnections: 1 now, 1 in all; pipes: 1 now\nrefusals: `,
+        "u",
+      ),
     );
     expect(text).toMatch(/unknown_target 1/u);
     expect(text).toMatch(/^PIPE +IDENTITY +TARGET +BACK END/mu);
