@@ -20,6 +20,7 @@ import { cutSocket } from "../runtime/socket-channel.ts";
 import { createServer, type Secured, type TlsServer, type TlsServerOptions } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
+import { ExpectedProbes, type ExpectedProbe } from "./expected.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
 import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
 import { sourceOf, type Source } from "./source.ts";
@@ -70,6 +71,8 @@ export interface Listener {
    * stay; those in their handshakes are judged by what is in force at its end. Throws a PipegateError (config) when they cannot be served.
    */
   prepare(served: ServedOptions): () => void;
+  /** A connection that the self-test is about to make: it is outside of all caps, and how it ends is told to it alone. */
+  expect(probe: ExpectedProbe): void;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
   /** The same; resolves when the address is free. */
@@ -106,6 +109,7 @@ class Door implements Listener {
   #served: ServedOptions;
   readonly #handshakes = new Map<Socket, Handshake>();
   readonly #bySource = new Map<string, number>();
+  readonly #expected = new ExpectedProbes();
   #open = 0;
   #stopped = false;
   #watch: AcceptWatch | undefined;
@@ -113,7 +117,7 @@ class Door implements Listener {
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
     this.#options = options;
-    this.#events = events;
+    this.#events = { ...events, ...this.#expected.divert(events) };
     this.#clock = options.clock ?? systemClock;
     this.address = options.address;
     this.#served = options;
@@ -153,17 +157,22 @@ class Door implements Listener {
     });
   }
 
+  expect(probe: ExpectedProbe): void {
+    this.#expected.expect(probe);
+  }
+
   /** Whether this socket may begin a handshake. */
   #accept(socket: Socket): boolean {
     const { address, maxConnections, maxHandshakes, maxHandshakesPerSource, handshakeTimeoutMs } = this.#options;
-    const source = sourceOf(socket, address.kind);
+    const probe = this.#expected.take(socket);
+    const source = probe ?? sourceOf(socket, address.kind);
     if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
     const ofSource = this.#bySource.get(source.key) ?? 0;
     let full: string | undefined;
     if (this.#open >= maxConnections) full = `${maxConnections} connections are open`;
     else if (this.#handshakes.size >= maxHandshakes) full = `${maxHandshakes} handshakes are under way`;
     else if (ofSource >= maxHandshakesPerSource) full = `${maxHandshakesPerSource} handshakes of its address are under way`;
-    if (full !== undefined) {
+    if (full !== undefined && probe === undefined) {
       this.#events.refused({ reason: "too_many_connections", detail: full, source });
       return false;
     }
