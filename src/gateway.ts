@@ -24,6 +24,7 @@ import { ALPN } from "./protocol/frame.ts";
 import { requireSupportedRuntime } from "./runtime/version.ts";
 import { GatheringBudget } from "./target/gathering.ts";
 import { checkCredentials } from "./tls/credentials.ts";
+import { selfTest, type TestedListener } from "./tls/self-test.ts";
 import { listen } from "./tls/listener.ts";
 import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
 import { createPenalties, type Penalties } from "./tls/penalties.ts";
@@ -128,9 +129,13 @@ export class Gateway {
     if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
     this.#state = "opening";
     try {
-      for (const listener of this.#snapshot.config.listeners) {
-        this.#standing.push(await this.#open(listener, this.#snapshot));
-        if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
+      const snapshot = this.#snapshot;
+      const { selfTest: wanted, listeners } = snapshot.config;
+      const open = (): Promise<readonly TestedListener[]> => this.#openAll(snapshot);
+      if (wanted === "required") await selfTest({ served: listeners.map((one) => servedBy(one, snapshot)), open, clock: this.#clock });
+      else {
+        this.#journal.untested();
+        await open();
       }
     } catch (error) {
       await this.close();
@@ -139,6 +144,14 @@ export class Gateway {
     this.#state = "ready";
     this.#judgeAgain({ pipes: false });
     return this.#standing.map(({ listener }) => listener.address);
+  }
+
+  async #openAll(snapshot: Snapshot): Promise<readonly TestedListener[]> {
+    for (const listener of snapshot.config.listeners) {
+      this.#standing.push(await this.#open(listener, snapshot));
+      if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
+    }
+    return this.#standing.map(({ listener, config }) => ({ listener, served: servedBy(config, snapshot) }));
   }
 
   /** Others may have closed it meanwhile. */

@@ -100,6 +100,11 @@ export class Journal {
     this.#logger.error("accepting failed", { detail: error.message });
   }
 
+  /** The config says that the door need not be tried. */
+  untested(): void {
+    this.#logger.warn("self-test skipped", { detail: "selfTest: skip: nobody has proven that this door refuses whom it must" });
+  }
+
   /** Another config is in force. */
   reloaded(reload: { readonly version: number; readonly changes: readonly string[] }): void {
     this.#logger.info("config reloaded", reload);

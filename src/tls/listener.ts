@@ -22,6 +22,7 @@ import { cutSocket } from "../runtime/socket-channel.ts";
 import { createServer, type Secured, type TlsServer, type TlsServerOptions } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
+import { ExpectedProbes, type ExpectedProbe } from "./expected.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
 import { Handshakes } from "./handshakes.ts";
 import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
@@ -83,6 +84,8 @@ export interface Listener {
    * stay; those in their handshakes are judged by what is in force at its end. Throws a PipegateError (config) when they cannot be served.
    */
   prepare(served: ServedOptions): () => void;
+  /** A connection that the self-test is about to make: it is outside of all caps, and how it ends is told to it alone. */
+  expect(probe: ExpectedProbe): void;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
   /** The same; resolves when the address is free. */
@@ -105,6 +108,7 @@ class Door implements Listener {
   #served: ServedOptions;
   readonly #handshakes: Handshakes;
   readonly #descriptors: Descriptors;
+  readonly #expected = new ExpectedProbes();
   #open = 0;
   #stopped = false;
   #watch: AcceptWatch | undefined;
@@ -112,7 +116,7 @@ class Door implements Listener {
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
     this.#options = options;
-    this.#events = events;
+    this.#events = { ...events, ...this.#expected.divert(events) };
     this.#clock = options.clock ?? systemClock;
     this.#handshakes = new Handshakes(options, this.#clock);
     this.#descriptors = options.descriptors ?? processDescriptors();
@@ -154,11 +158,16 @@ class Door implements Listener {
     });
   }
 
+  expect(probe: ExpectedProbe): void {
+    this.#expected.expect(probe);
+  }
+
   /** Whether this socket may begin a handshake. */
   #accept(socket: Socket): boolean {
-    const source = sourceOf(socket, this.#options.address.kind);
+    const probe = this.#expected.take(socket);
+    const source = probe ?? sourceOf(socket, this.#options.address.kind);
     if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
-    const obstacle = this.#obstacle(source);
+    const obstacle = probe === undefined ? this.#obstacle(source) : undefined;
     const giveBack = obstacle === undefined ? this.#descriptors.forClient() : undefined;
     if (giveBack === undefined) {
       const scarce = { reason: "too_many_connections", detail: "the process has no descriptors left for connections" } as const;
