@@ -1,7 +1,7 @@
 /** The flags that every client command shares, and the way from them to a session with the gateway. */
 import type { Command } from "commander";
 import { PipegateError } from "../base/error.ts";
-import { dialSession, type SessionClient } from "../client.ts";
+import { dialClient, type StreamClient } from "../client.ts";
 import { checkCredentials } from "../client/credentials.ts";
 import { connectDefaults } from "../client/types.ts";
 import { parseTime } from "../config/units.ts";
@@ -48,9 +48,9 @@ export interface DialFlags extends ClientFlags {
   readonly maxMessageBytes?: number;
 }
 
-export async function dial(settings: Settings, flags: DialFlags): Promise<SessionClient> {
+export async function dial(settings: Settings, flags: DialFlags): Promise<StreamClient> {
   const started = performance.now();
-  const client = await dialSession({
+  const client = await dialClient({
     ...settings.connect,
     timeoutMs: flags.timeout ?? connectDefaults.timeoutMs,
     ...(flags.signal ? { signal: flags.signal } : {}),

@@ -9,7 +9,7 @@ import type { Channel } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
 import type { PipegateError } from "../base/error.ts";
 import { valueOf } from "../base/reading.ts";
-import { requireTargetName, type SessionClient } from "../client.ts";
+import { requireTargetName, type StreamClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { Link } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
@@ -90,7 +90,7 @@ class Forwarder {
   readonly #sockets = new Set<Channel>();
   readonly #said = new Map<string, number>();
   #settle!: (error: PipegateError | undefined) => void;
-  #link: Link<SessionClient> | undefined;
+  #link: Link<StreamClient> | undefined;
   #waiting: (() => void)[] = [];
   #wasAway = false;
   #closing = false;
@@ -104,7 +104,7 @@ class Forwarder {
     this.over.catch(() => {});
   }
 
-  start(session: SessionClient, dialAgain: (signal: AbortSignal) => Promise<SessionClient>): void {
+  start(session: StreamClient, dialAgain: (signal: AbortSignal) => Promise<StreamClient>): void {
     this.#link = new Link(session, {
       dial: dialAgain,
       clock: keepAlive,

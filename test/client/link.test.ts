@@ -18,6 +18,9 @@ class FakeSession implements Client {
   open(): Promise<Pipe & MessagePipe> {
     return Promise.reject(new PipegateError("forbidden"));
   }
+  renew(): Promise<void> {
+    return Promise.reject(new PipegateError("unreachable"));
+  }
   close(): Promise<void> {
     this.#end();
     return Promise.resolve();
