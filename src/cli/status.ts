@@ -93,13 +93,15 @@ const SHOWN_IDENTITIES = 50;
 /** Those whose certificates end first come first. */
 function identityLines(identities: GatewayStatus["identities"], now: number): string[] {
   const sorted = identities.toSorted((a, b) => a.notAfter - b.notAfter);
-  const rows = sorted.slice(0, SHOWN_IDENTITIES).map((seen) => [
-    printable(seen.identity, 60),
-    seen.notAfter < now ? "expired" : `for ${spanText(age(seen.notAfter, now))}`,
-    seen.serial,
-    String(seen.connections),
-    `${spanText(age(now, seen.lastUse))} ago`,
-  ]);
+  const rows = sorted
+    .slice(0, SHOWN_IDENTITIES)
+    .map((seen) => [
+      printable(seen.identity, 60),
+      seen.notAfter < now ? "expired" : `for ${spanText(age(seen.notAfter, now))}`,
+      seen.serial,
+      String(seen.connections),
+      `${spanText(age(now, seen.lastUse))} ago`,
+    ]);
   const more = sorted.length - rows.length;
   return [
     ...columns([["IDENTITY", "VALID", "SERIAL", "CONNECTIONS", "LAST USE"], ...rows]),
