@@ -1,5 +1,5 @@
 /** Floods of clients that never finish their handshake, against a door in a process of its own, and an honest client meanwhile. */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";

@@ -145,26 +145,26 @@ describe.each([false, true])("what comes before proof is bounded by the TLS stac
     Buffer.concat([Buffer.from([type, 3, 3, body.length >> 8, body.length & 255]), body]);
   const piece = Buffer.alloc(16_384, 1);
   const claimsMuch = Buffer.concat([Buffer.from([1, 0xff, 0xff, 0xff]), piece.subarray(4)]);
-  const floods: readonly (readonly [string, { readonly hello: boolean; readonly first: Buffer; readonly then: Buffer }])[] = [
-    ["a hello without end", { hello: false, first: record(22, claimsMuch), then: record(22, piece) }],
+  const floods: readonly (readonly [string, { readonly hello: boolean; readonly first: Buffer; readonly more: Buffer }])[] = [
+    ["a hello without end", { hello: false, first: record(22, claimsMuch), more: record(22, piece) }],
     [
       "empty records",
-      { hello: false, first: Buffer.alloc(0), then: Buffer.concat(Array.from({ length: 999 }, () => record(22, Buffer.alloc(0)))) },
+      { hello: false, first: Buffer.alloc(0), more: Buffer.concat(Array.from({ length: 999 }, () => record(22, Buffer.alloc(0)))) },
     ],
     [
       "changes of cipher",
-      { hello: true, first: Buffer.alloc(0), then: Buffer.concat(Array.from({ length: 999 }, () => record(20, Buffer.of(1)))) },
+      { hello: true, first: Buffer.alloc(0), more: Buffer.concat(Array.from({ length: 999 }, () => record(20, Buffer.of(1)))) },
     ],
-    ["sealed records", { hello: true, first: Buffer.alloc(0), then: record(23, piece) }],
+    ["sealed records", { hello: true, first: Buffer.alloc(0), more: record(23, piece) }],
   ];
-  test.each(floods)("%s", async (_, { hello, first, then }) => {
+  test.each(floods)("%s", async (_, { hello, first, more }) => {
     await using door = await openDoor({ ca, options: { withoutAlpn, clock: new FakeClock(Date.now()) } }); // no deadline comes
     const client = connectTcp({ host: "127.0.0.1", port: door.port }).on("error", () => {});
     const gone = closed(client);
     if (hello) client.write(await clientHello());
     client.write(first);
     const pump = (): void => {
-      while (!client.destroyed && client.bytesWritten < 64 << 20 && client.write(then));
+      while (!client.destroyed && client.bytesWritten < 64 << 20 && client.write(more));
     };
     client.on("drain", pump);
     pump();
