@@ -3,6 +3,7 @@ import type { Break } from "../../src/base/channel.ts";
 import { type Client, connect, type ConnectOptions, type Notice, type Pipe } from "../../src/mod.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { echo } from "../support/echo-stream.ts";
+import { startGateway } from "../support/gateway.ts";
 import { createTestCa, type Issued, type TestCa } from "../support/mint.ts";
 import { type StandIn, standInGateway, type StandInOptions } from "../support/stand-in-gateway.ts";
 
@@ -210,4 +211,20 @@ test("a pipe that ends with a break lets the old connection go, too", async () =
   pipe.abort();
   await gone(started, 0);
   expect(seen).toMatchObject([{ reason: "cancelled" }]);
+});
+
+describe("to the gateway a renewed client is the same one", () => {
+  test("its pipes count together, and it needs a connection more while it changes", async () => {
+    await using started = await startGateway({ rules: [{ clients: ["*"], limits: { pipes: 1, connections: 2 } }] });
+    const mint = (): Issued => started.ca.client("alice");
+    const client = await connect({ gateway: `127.0.0.1:${started.port}`, ...mint(), ca: started.ca.certificate });
+    open.push(() => client.close());
+    const old = await client.open("echo");
+    await client.renew(mint());
+    await expect(client.open("echo")).rejects.toMatchObject({ code: "too_many_pipes" });
+    await expect(client.renew(mint())).rejects.toMatchObject({ code: "too_many_connections" });
+    expect(await says(old, "still here")).toBe("still here");
+    await finish(old);
+    expect(await says(await client.open("echo"), "hi")).toBe("hi");
+  });
 });
