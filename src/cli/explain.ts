@@ -54,7 +54,11 @@ async function runExplain(flags: ExplainFlags): Promise<void> {
   if (!told.allowed) process.exitCode = Status.refused;
   if (flags.json)
     return answer(
-      JSON.stringify({ certificate: { file: flags.cert, ...verdict }, target: flags.target, config: flags.config, ...told }, undefined, 2),
+      JSON.stringify(
+        { certificate: { file: flags.cert, ...verdict, proof: undefined }, target: flags.target, config: flags.config, ...told },
+        undefined,
+        2,
+      ),
     );
   for (const line of [certificateLine(flags.cert, verdict), ...told.rules.map(({ says }) => says), ...told.answer])
     answer(printable(line, 4096));

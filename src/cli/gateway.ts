@@ -20,7 +20,9 @@ const examples = `Examples:
 
 export function gatewayCommand(): Command {
   return new Command("gateway")
-    .description("run the gateway; SIGTERM and SIGINT drain it, a second one ends it at once")
+    .description(
+      "run the gateway; SIGTERM and SIGINT drain it, a second one ends it at once; SIGHUP loads the config anew, as any change of its files does",
+    )
     .addHelpText("before", examples)
     .option("-c, --config <file>", "the config", "pipegate.yaml")
     .action(runGateway);
@@ -32,6 +34,7 @@ async function runGateway({ config: file }: GatewayFlags): Promise<void> {
     throw new PipegateError("config", `${file} does not exist`, { next: `try -c ${demoConfigFile}, which pipegate demo left here` });
   const config = await loadConfig(file);
   await serve(config, {
+    load: (known) => loadConfig(file, { known }),
     ready: (listening, log) => {
       log.info("gateway ready", { config: file, listen: listening, targets: [...config.targets.keys()] });
       if (process.stderr.isTTY) say(`pipegate: ready, listening on ${listening.join(", ")}`);

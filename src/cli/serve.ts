@@ -4,17 +4,24 @@
  */
 import { serveAdmin } from "../admin.ts";
 import { addressText } from "../base/address.ts";
+import { systemClock } from "../base/clock.ts";
 import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
+import { watchFiles, type FileWatch } from "../base/watch.ts";
 import type { Config } from "../config/config.ts";
+import type { LoadedConfig } from "../config/load.ts";
 import { Gateway } from "../gateway.ts";
+import { Reloader } from "../gateway/reloader.ts";
+import type { Trust } from "../identity/trust.ts";
 import { say } from "./terminal.ts";
 
 export interface ServeOptions {
+  /** Loads the config anew; absent: it is loaded once. */
+  readonly load?: (known: Trust) => Promise<LoadedConfig>;
   /** Called once everything listens, with the addresses as they are. */
   ready(listening: readonly string[], log: LogWriter): void | Promise<void>;
 }
 
-export async function serve(config: Config, { ready }: ServeOptions): Promise<void> {
+export async function serve(config: Config & { readonly files?: readonly string[] }, { load, ready }: ServeOptions): Promise<void> {
   const log = createLogWriter(config.log);
   const onFault = (error: unknown): void => {
     log.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
@@ -25,8 +32,16 @@ export async function serve(config: Config, { ready }: ServeOptions): Promise<vo
   const stop = stopRequests();
   const gateway = new Gateway(config, { logger: log });
   let admin: { close(): void } | undefined;
+  let reloader: Reloader | undefined;
+  const onHangUp = (): void => void reloader?.request();
+  process.on("SIGHUP", onHangUp); // from now on: before it serves, a reload does no harm
   try {
     const addresses = await gateway.listen();
+    if (load !== undefined) {
+      const watch = (files: readonly string[], changed: () => void): FileWatch =>
+        watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 5) });
+      reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
+    }
     if (config.admin) admin = await serveAdmin(gateway, config.admin.listen);
     for (const warning of config.warnings) log.warn("config", { detail: warning });
     await ready(addresses.map(addressText), log);
@@ -34,8 +49,10 @@ export async function serve(config: Config, { ready }: ServeOptions): Promise<vo
     say("pipegate: draining; a second signal ends it at once");
     await Promise.race([gateway.drain(), stop.second]);
   } finally {
+    reloader?.stop();
     await gateway.close();
     admin?.close();
+    process.off("SIGHUP", onHangUp);
     stop.forget();
     process.off("uncaughtException", onFault);
     log.flush();

@@ -4,7 +4,7 @@ import { PipegateError } from "../base/error.ts";
 import { printable } from "../base/text.ts";
 import type { GatewayStatus, PipeStatus } from "../gateway.ts";
 import { getOverUnix } from "../runtime/unix-http.ts";
-import { bytesText, timeText } from "./progress.ts";
+import { bytesText, spanText, timeText } from "./progress.ts";
 import { readAdmin } from "./settings.ts";
 import { columns } from "./columns.ts";
 import { answer, mention } from "./terminal.ts";
@@ -66,15 +66,52 @@ async function configAdmin(file?: string): Promise<string | undefined> {
 }
 
 /** The table for a person. */
-export function statusLines(status: GatewayStatus): string[] {
+export function statusLines(status: GatewayStatus, now: number = Date.now()): string[] {
   const refusals = Object.entries(status.refusals).filter(([, count]) => count > 0);
   const lines = [
     `${status.state}, listening on ${status.listeners.join(", ")}`,
+    `config: version ${status.version}, loaded ${spanText(age(now, status.loadedAt))} ago`,
+    ...failureLines(status, now),
     `connections: ${status.connections} now, ${status.connectionsTotal} in all; pipes: ${status.pipes.length} now`,
     `refusals: ${refusals.length === 0 ? "none" : refusals.map(([reason, count]) => `${reason} ${count}`).join(", ")}`,
   ];
   if (status.pipes.length > 0) lines.push("", ...columns([header, ...status.pipes.map(row)]));
+  if (status.identities.length > 0) lines.push("", ...identityLines(status.identities, now));
   return lines.map((line) => printable(line, 4096));
+}
+
+function failureLines({ reloadFailure }: GatewayStatus, now: number): string[] {
+  if (reloadFailure === undefined) return [];
+  return [
+    `NOT TAKEN: what the config says now, tried ${spanText(age(now, reloadFailure.at))} ago; the one before goes on serving:`,
+    ...reloadFailure.lines.map((line) => `  ${line}`),
+  ];
+}
+
+const SHOWN_IDENTITIES = 50;
+
+/** Those whose certificates end first come first. */
+function identityLines(identities: GatewayStatus["identities"], now: number): string[] {
+  const sorted = identities.toSorted((a, b) => a.notAfter - b.notAfter);
+  const rows = sorted
+    .slice(0, SHOWN_IDENTITIES)
+    .map((seen) => [
+      printable(seen.identity, 60),
+      seen.notAfter < now ? "expired" : `for ${spanText(age(seen.notAfter, now))}`,
+      seen.serial,
+      String(seen.connections),
+      `${spanText(age(now, seen.lastUse))} ago`,
+    ]);
+  const more = sorted.length - rows.length;
+  return [
+    ...columns([["IDENTITY", "VALID", "SERIAL", "CONNECTIONS", "LAST USE"], ...rows]),
+    ...(more > 0 ? [`and ${more} more: --json`] : []),
+  ];
+}
+
+/** Whole seconds between two moments in milliseconds. */
+function age(later: number, earlier: number): number {
+  return Math.max(0, Math.round((later - earlier) / 1000));
 }
 
 const header = ["PIPE", "IDENTITY", "TARGET", "BACK END", "MODE", "IN", "OUT", "AGE", "WAITS FOR"];

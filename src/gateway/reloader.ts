@@ -19,7 +19,7 @@ export interface ReloaderOptions {
   /** `known`: the trust in force, of which what has not changed may be taken. */
   load(known: Trust): Promise<LoadedConfig>;
   /** Watches the files, and calls `changed` when they have. */
-  watch(changed: () => void): FileWatch;
+  watch(files: readonly string[], changed: () => void): FileWatch;
 }
 
 const RETRY_MS = 5_000;
@@ -27,6 +27,7 @@ const RETRY_MS = 5_000;
 export class Reloader {
   readonly #options: ReloaderOptions;
   readonly #watch: FileWatch;
+  #files: readonly string[];
   #running: Promise<Outcome> | undefined;
   #next: Promise<Outcome> | undefined;
   #retry: Timer | undefined;
@@ -35,8 +36,8 @@ export class Reloader {
   /** `files`: those that the config in force was made of. */
   constructor(files: readonly string[], options: ReloaderOptions) {
     this.#options = options;
-    this.#watch = options.watch(() => void this.request());
-    this.#watch.watch(files);
+    this.#files = files;
+    this.#watch = options.watch(files, () => void this.request());
   }
 
   /** Never rejects. */
@@ -51,19 +52,31 @@ export class Reloader {
   async #run(): Promise<Outcome> {
     const { gateway, clock, load } = this.#options;
     this.#retry?.cancel();
-    if (this.#stopped || gateway.status().state !== "ready") return { ok: false, lines: [`the gateway is ${gateway.status().state}: it takes no other config now`] };
+    const { state } = gateway.status();
+    if (this.#stopped || state !== "ready") return { ok: false, lines: [`the gateway is ${state}: it takes no other config now`] };
     try {
-      this.#watch.watch(this.#watch.files); // what changes from now on is another change
+      await this.#watch.watch(this.#files); // what changes from now on is another change
       const config = await load(gateway.trust);
       const { version, changes } = await gateway.reload(config);
-      this.#watch.watch(config.files);
+      if (!this.#stopped) await this.#follow(config.files);
       return { ok: true, summary: `version ${version}: ${changes.length === 0 ? "nothing has changed" : changes.join(", ")}` };
     } catch (error) {
       const lines = linesOf(error);
-      gateway.reloadFailed(lines);
-      if (!this.#stopped) this.#retry = clock.after(RETRY_MS, () => void this.request());
+      if (gateway.status().state === "ready") {
+        gateway.reloadFailed(lines);
+        if (!this.#stopped) this.#retry = clock.after(RETRY_MS, () => void this.request());
+      }
       return { ok: false, lines };
     }
+  }
+
+  /** Files that are named for the first time were read before they were watched: they are read once more. */
+  async #follow(files: readonly string[]): Promise<void> {
+    const known = new Set(this.#files);
+    const added = files.some((file) => !known.has(file));
+    this.#files = files;
+    await this.#watch.watch(files);
+    if (added) void this.request();
   }
 
   stop(): void {
@@ -75,6 +88,6 @@ export class Reloader {
 
 function linesOf(error: unknown): readonly string[] {
   if (!(error instanceof PipegateError)) return [error instanceof Error ? (error.stack ?? error.message) : String(error)];
-  if (error.details !== undefined && error.details.length > 0) return error.details;
+  if (error.details.length > 0) return error.details;
   return [error.next === undefined ? error.message : `${error.message}; ${error.next}`];
 }

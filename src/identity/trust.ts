@@ -9,20 +9,18 @@ import { printable } from "../base/text.ts";
 import { fingerprintOf, KeyUsage, nameText, parseCertificate, type Certificate } from "./certificate.ts";
 import { MAX_CRL, parseCrl, type Crl } from "./crl.ts";
 import { strandedFault, type Anchor } from "./path.ts";
-import { keyObject, type PublicKey } from "./public-key.ts";
+import { keyObject } from "./public-key.ts";
 import { SKEW_MS, type Refusal } from "./refusal.ts";
+import { nameKey, type Lists, type OnExpired, type TrustedCrl } from "./revocation.ts";
 import { isSignedBy } from "./signature.ts";
 import { weakness } from "./strength.ts";
 
-export interface TrustedCrl extends Crl {
-  /** The key that signed it. */
-  readonly by: PublicKey;
-}
+export { nextChange, staleLists } from "./revocation.ts";
 
-export interface Trust {
+export interface Trust extends Lists {
   readonly anchors: readonly Anchor[];
-  /** By the issuer's name in hex; several lists of one CA count together. */
-  readonly crls: ReadonlyMap<string, readonly TrustedCrl[]>;
+  /** The same by their fingerprints. */
+  readonly byFingerprint: ReadonlyMap<string, Anchor>;
 }
 
 export interface TrustOptions {
@@ -32,6 +30,8 @@ export interface TrustOptions {
   readonly crl: readonly Uint8Array[];
   /** Milliseconds since the epoch. */
   readonly now: number;
+  /** Clients of a CA whose list is out of date. With `warn` such a list is taken, too. Default: refuse. */
+  readonly onExpired?: OnExpired;
 }
 
 /** Blocks of a PEM text with this label, decoded. Undefined when one is malformed. */
@@ -62,7 +62,7 @@ function refuse(what: string, next: string): PipegateError {
   return new PipegateError("config", what, { next });
 }
 
-export function createTrust({ ca, crl, now }: TrustOptions): Trust {
+export function createTrust({ ca, crl, now, onExpired = "refuse" }: TrustOptions): Trust {
   const named = readAnchors(ca, now);
   const anchors = named.map(({ anchor }) => anchor);
   if (anchors.length === 0)
@@ -71,12 +71,12 @@ export function createTrust({ ca, crl, now }: TrustOptions): Trust {
   if (stranded !== undefined) throw stranded.error;
   const crls = new Map<string, TrustedCrl[]>();
   for (const [index, bytes] of crl.entries()) {
-    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors })) {
-      const name = list.issuer.toString("hex");
+    for (const list of readCrls(Buffer.from(bytes), { label: `trust.crl[${index}]`, now, anchors, onExpired })) {
+      const name = nameKey(list.issuer);
       crls.set(name, [...(crls.get(name) ?? []), list]);
     }
   }
-  return { anchors, crls };
+  return { anchors, byFingerprint: new Map(anchors.map((anchor) => [anchor.fingerprint, anchor])), crls, onExpired };
 }
 
 /** A CA of which nobody would be believed. */
@@ -103,7 +103,7 @@ function readAnchors(ca: readonly string[], now: number): readonly NamedAnchor[]
   for (const [index, text] of ca.entries()) {
     for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
       const fingerprint = fingerprintOf(certificate.der);
-      if (!anchors.has(fingerprint)) anchors.set(fingerprint, { anchor: { certificate, root: isRoot(certificate) }, index });
+      if (!anchors.has(fingerprint)) anchors.set(fingerprint, { anchor: { certificate, fingerprint, root: isRoot(certificate) }, index });
     }
   }
   return [...anchors.values()];
@@ -178,9 +178,10 @@ interface CrlsOptions {
   readonly label: string;
   readonly now: number;
   readonly anchors: readonly Anchor[];
+  readonly onExpired: OnExpired;
 }
 
-function readCrls(bytes: Buffer, { label, now, anchors }: CrlsOptions): TrustedCrl[] {
+function readCrls(bytes: Buffer, { label, now, anchors, onExpired }: CrlsOptions): TrustedCrl[] {
   if (bytes.length > MAX_CRL * 2) throw refuse(`${label} is larger than ${MAX_CRL * 2} bytes`, "name a revocation list");
   // A SEQUENCE of that size begins with two bytes that no text has; before the first block of PEM there may be any text.
   const binary = (bytes[0] === 0x30 && (bytes[1] ?? 0) >= 0x80) || !bytes.includes("-----BEGIN");
@@ -201,12 +202,13 @@ function readCrls(bytes: Buffer, { label, now, anchors }: CrlsOptions): TrustedC
     if (issuer === undefined) {
       throw refuse(`${label} holds a revocation list whose signature is not its CA's`, "make it again: pipegate ca crl");
     }
-    if (now > list.nextUpdate) {
+    if (now > list.nextUpdate && onExpired === "refuse") {
       throw refuse(`${label}: the revocation list went out of date on ${day(list.nextUpdate)}`, "make a new one: pipegate ca crl");
     }
     if (list.thisUpdate > now + SKEW_MS)
       throw refuse(`${label}: the revocation list is of the future, ${day(list.thisUpdate)}`, "check the clock");
-    return { ...list, by: issuer.certificate.publicKey };
+    const { signed: _, ...facts } = list;
+    return { ...facts, by: issuer.certificate.publicKey };
   });
 }
 

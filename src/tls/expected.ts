@@ -59,7 +59,7 @@ export class ExpectedProbes {
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);
-    const source = probe.port === undefined ? { text: "unix", key: "unix" } : { text: "self-test", key: probe.serverName };
+    const source = probe.port === undefined ? { text: "unix", key: "unix", address: undefined } : { text: "self-test", key: probe.serverName, address: undefined };
     this.#taken.set(source, probe);
     return source;
   }

@@ -13,7 +13,7 @@ import { createTrust, type Trust } from "../identity/judge.ts";
 import { ALPN } from "../protocol/frame.ts";
 import { type Probe, probeTls, somePort } from "../runtime/tls-probe.ts";
 import type { ProbeRefusal } from "./expected.ts";
-import { type Listener, listen } from "./listener.ts";
+import { type Listener, type ListenerEvents, listen } from "./listener.ts";
 import { type Credentials, listenerDefaults, type ServedOptions } from "./listener-options.ts";
 import { createTrialAuthority, type TrialAuthority, trialKey, type Validity } from "./trial-authority.ts";
 
@@ -155,12 +155,10 @@ function aroundNow(clock: Clock): Validity {
 async function tryDoor(run: Run, { trial, served }: { readonly trial: Trial; readonly served: ServedOptions }): Promise<void> {
   const { clock, signal } = run;
   const address = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
-  const nobody = { connection: (one: { readonly socket: { destroy(): void } }) => one.socket.destroy() };
-  const events = {
-    ...nobody,
-    refused: ({ connection }: { readonly connection?: { readonly socket: { destroy(): void } } | undefined }) =>
-      connection?.socket.destroy(),
-    answer: nobody.connection,
+  const events: ListenerEvents = {
+    connection: ({ socket }) => socket.destroy(),
+    refused: ({ connection }) => void connection?.socket.destroy(),
+    answer: ({ connection }) => connection.socket.destroy(),
   };
   const listener = await listen({ ...listenerDefaults, ...served, trust: trial.trust, address, clock }, events);
   try {

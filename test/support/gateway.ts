@@ -28,6 +28,8 @@ export interface GatewaySetup {
 
 export interface TestGateway extends AsyncDisposable {
   readonly gateway: Gateway;
+  /** Of the start: what a reload changes is written over it. */
+  readonly config: Config;
   readonly ca: TestCa;
   /** Of the framed listener. */
   readonly port: number;
@@ -78,6 +80,7 @@ export async function startGateway(setup: GatewaySetup = {}): Promise<TestGatewa
   const ports = addresses.map((address) => (address.kind === "tcp" ? address.port : 0));
   return {
     gateway,
+    config,
     ca,
     port: ports[0] as number,
     rawPorts: ports.slice(1),

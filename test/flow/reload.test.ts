@@ -1,0 +1,147 @@
+import { createServer } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Config } from "../../src/config/config.ts";
+import { connect, type PipegateError } from "../../src/mod.ts";
+import { type BackEnd, startBackEnd } from "../support/back-ends.ts";
+import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
+import { createTestCa } from "../support/mint.ts";
+import { reloadUnderLoad } from "../support/reload-load.ts";
+import { hashing, startPump } from "../support/pump.ts";
+
+const ca = createTestCa();
+const alice = ca.client("alice");
+let backEnd: BackEnd;
+beforeAll(async () => void (backEnd = await startBackEnd(hashing)));
+afterAll(() => backEnd.close());
+
+const start = (): Promise<TestGateway> =>
+  startGateway({
+    ca,
+    targets: {
+      hash: { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "u32", dialTimeoutMs: 5_000 },
+    },
+  });
+const dial = (port: number): ReturnType<typeof connect> =>
+  connect({ gateway: `127.0.0.1:${port}`, certificate: alice.certificate, key: alice.key, ca: ca.certificate });
+const freePort = async (): Promise<number> => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+};
+const listener = (port: number, host = "127.0.0.1"): Config["listeners"][number] => ({
+  listen: { kind: "tcp", host, port },
+  serverNames: new Map(),
+  alpn: [],
+});
+
+describe("a reload", () => {
+  test("adds, moves and removes listeners, targets and rules, and touches nothing else", async () => {
+    await using setup = await start();
+    const pump = await startPump({ port: setup.port, ca: ca.certificate, own: alice });
+    const { config, gateway } = setup;
+    const [added, moved] = [await freePort(), await freePort()];
+    await gateway.reload({
+      ...config,
+      listeners: [...config.listeners, listener(added)],
+      targets: new Map([...config.targets, ["more", { kind: "builtin", builtin: "echo" }]]),
+    });
+    const client = await dial(added);
+    await client.open("more");
+    await gateway.reload({ ...config, listeners: [...config.listeners, listener(moved)] });
+    expect(gateway.status().listeners).toEqual([`127.0.0.1:${setup.port}`, `127.0.0.1:${moved}`]);
+    await expect(dial(added)).rejects.toMatchObject({ code: "unreachable" });
+    await expect(client.open("more")).rejects.toMatchObject({ code: "forbidden" }); // the connection stays, its target is gone
+    await (await client.open("hash")).close();
+    await client.close();
+    await (await dial(moved)).close();
+    expect(await pump.finish()).toBe("whole");
+    expect(setup.lines("config reloaded")).toEqual([
+      { version: 2, changes: [`listener 127.0.0.1:${added} opened`, "target more"] },
+      { version: 3, changes: [`listener 127.0.0.1:${moved} opened`, `listener 127.0.0.1:${added} closed`, "target more"] },
+    ]);
+  });
+
+  test("gives new handshakes a new certificate and a new CA, and makes a listener raw or framed only", async () => {
+    await using setup = await start();
+    const { config, gateway } = setup;
+    const next = createTestCa({ cn: "next" });
+    const own = next.gateway();
+    await gateway.reload({
+      ...config,
+      credentials: { certificate: own.certificate, key: own.key },
+      trust: trustIn({ ca: [ca.certificate, next.certificate] }),
+    });
+    const young = next.client("young");
+    const client = await connect({
+      gateway: `127.0.0.1:${setup.port}`,
+      certificate: young.certificate,
+      key: young.key,
+      ca: next.certificate,
+    });
+    await (await client.open("hash")).close();
+    await client.close();
+    await expect(dial(setup.port)).rejects.toMatchObject({ code: "untrusted_gateway" });
+  });
+
+  const broken: readonly (readonly [string, (config: Config) => Promise<Config> | Config])[] = [
+    ["a port that is taken", async (config) => ({ ...config, listeners: [...config.listeners, listener(backEnd.port)] })],
+    ["a key of another certificate", (config) => ({ ...config, credentials: { ...config.credentials, key: ca.gateway().key } })],
+    ["junk for a certificate", (config) => ({ ...config, credentials: { certificate: "junk", key: "junk" } })],
+    [
+      "one bad rule among 100",
+      (config) => ({
+        ...config,
+        rules: Array.from({ length: 100 }, (_, n) => ({ clients: [n === 57 ? "spiffe:/dev" : "*"], targets: ["*"], limits: {}, line: n })),
+      }),
+    ],
+    ["a deny-list entry that is none", (config) => ({ ...config, trust: { ...config.trust, deny: ["mallory"] } })],
+  ];
+  test.each(broken)("that cannot be served (%s) changes nothing, and says why", async (_, change) => {
+    await using setup = await start();
+    const { config, gateway } = setup;
+    const pump = await startPump({ port: setup.port, ca: ca.certificate, own: alice });
+    const before = gateway.status();
+    const failed: unknown = await gateway.reload(await change(config)).then(
+      () => "taken",
+      (error: PipegateError) => error.code,
+    );
+    expect(failed).toBe("config");
+    expect(gateway.status()).toMatchObject({ version: 1, listeners: before.listeners });
+    await (await dial(setup.port)).close();
+    expect(await pump.finish()).toBe("whole");
+  });
+
+  test("to an address that overlaps one that goes takes it over; when it cannot, the old one listens again", async () => {
+    const port = await freePort();
+    await using setup = await startGateway({ ca, config: { listeners: [listener(port, "0.0.0.0")] } });
+    const client = await dial(port);
+    await setup.gateway.reload({ ...setup.config, listeners: [listener(port)] });
+    expect(setup.gateway.status().listeners).toEqual([`127.0.0.1:${port}`]);
+    await client.open("echo");
+    await (await dial(port)).close();
+    const impossible = [listener(port, "0.0.0.0"), listener(backEnd.port)];
+    await expect(setup.gateway.reload({ ...setup.config, listeners: impossible })).rejects.toMatchObject({ code: "config" });
+    expect(setup.gateway.status().listeners).toEqual([`127.0.0.1:${port}`]);
+    await (await dial(port)).close();
+    await client.close();
+  });
+
+  test("before it serves, in a drain and after the end is refused and does no harm", async () => {
+    const setup = await start();
+    const client = await dial(setup.port);
+    await client.open("hash");
+    const drained = setup.gateway.drain(2_000);
+    await expect(setup.gateway.reload(setup.config)).rejects.toMatchObject({ code: "draining" });
+    await client.close();
+    await drained;
+    await expect(setup.gateway.reload(setup.config)).rejects.toMatchObject({ code: "draining" });
+  });
+
+  test("30 of them, fast, harm no pump and no new connection", async () => {
+    const outcome = await reloadUnderLoad({ reloads: 30, reloadsPerSecond: 15, pumps: 5, connectionsPerSecond: 10 });
+    expect(outcome).toMatchObject({ whole: 5, failures: [], refusals: 0, version: 31 });
+    expect(outcome.connected).toBeGreaterThan(5);
+  });
+});

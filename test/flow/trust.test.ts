@@ -1,0 +1,131 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import type { Config } from "../../src/config/config.ts";
+import { connect } from "../../src/mod.ts";
+import { type BackEnd, startBackEnd } from "../support/back-ends.ts";
+import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
+import { createTestCa } from "../support/mint.ts";
+import { hashing, type Pump, startPump, startRawPump } from "../support/pump.ts";
+
+const [ca, other] = [createTestCa({ cn: "home" }), createTestCa({ cn: "away" })];
+const [mallory, guest] = [ca.client("mallory"), other.client("guest")];
+const own = ca.gateway();
+let backEnd: BackEnd;
+beforeAll(async () => void (backEnd = await startBackEnd(hashing)));
+afterAll(() => backEnd.close());
+
+const hash = (): Config["targets"] extends ReadonlyMap<string, infer Options> ? Options : never => ({
+  kind: "tcp",
+  addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
+  framing: "u32",
+  dialTimeoutMs: 5_000,
+});
+const everyone = [{ clients: ["spiffe://dev/agent/mallory"] }, { clients: ["*"] }];
+const trusted = (changes: Partial<Parameters<typeof trustIn>[0]> = {}): Config["trust"] =>
+  trustIn({ ca: [ca.certificate, other.certificate], maxStalenessMs: 1_000, ...changes });
+const rules = (clients: readonly string[], targets: readonly string[] = ["*"]): Config["rules"] => [
+  { clients, targets, limits: {}, line: 1 },
+];
+
+const bystanders = Array.from({ length: 10 }, (_, n) => `spiffe://dev/agent/n${n}`);
+
+let shift = 0;
+const start = (raw: readonly string[] = []): Promise<TestGateway> =>
+  startGateway({
+    ca,
+    targets: { hash: hash(), more: { kind: "builtin", builtin: "echo" } },
+    rules: everyone,
+    raw,
+    config: { trust: trusted(), credentials: { certificate: own.certificate, key: own.key } },
+    clock: { ...systemClock, wall: () => Date.now() + shift },
+  });
+
+/** What ends mallory (or guest, of the other CA) and nobody else. */
+const endings: readonly (readonly [string, string, typeof mallory, () => Partial<Config>])[] = [
+  ["it is revoked", "revoked", mallory, () => ({ trust: trusted({ crl: [Buffer.from(ca.crl({ revoked: [mallory.serial] }).pem)] }) })],
+  ["its serial is denied", "revoked", mallory, () => ({ trust: trusted({ deny: [`serial:${mallory.serial}`] }) })],
+  ["its fingerprint is denied", "revoked", mallory, () => ({ trust: trusted({ deny: [mallory.fingerprint] }) })],
+  ["its name is denied", "revoked", mallory, () => ({ trust: trusted({ deny: ["spiffe://dev/agent/mallory"] }) })],
+  ["its CA is removed", "unknown_issuer", guest, () => ({ trust: trusted({ ca: [ca.certificate] }) })],
+  [
+    "its CA is revoked by itself",
+    "revoked",
+    guest,
+    () => ({ trust: trusted({ crl: [Buffer.from(other.crl({ revoked: [other.serial] }).pem)] }) }),
+  ],
+  ["its rule is deleted", "forbidden", guest, () => ({ rules: rules(bystanders) })],
+  ["its rule no longer names the target", "forbidden", guest, () => ({ rules: [...rules(bystanders), ...rules(["*"], ["more"])] })],
+];
+
+describe("a client that sends while others do", () => {
+  test.each(endings)("is ended when %s: %s; ten others lose nothing, and nothing is told twice", async (_, reason, victim, change) => {
+    await using setup = await start();
+    const options = { port: setup.port, ca: ca.certificate };
+    const others: Pump[] = [];
+    for (let n = 0; n < 10; n++) others.push(await startPump({ ...options, own: ca.client(`n${n}`) }));
+    const pump = await startPump({ ...options, own: victim });
+    await expect.poll(pump.sent, { timeout: 5_000 }).toBeGreaterThan(64 << 10);
+    const at = performance.now();
+    await setup.gateway.reload({ ...setup.config, ...change() });
+    expect(await pump.over).toBe(reason);
+    expect(performance.now() - at).toBeLessThan(5_000);
+    for (const one of others) expect(await one.finish()).toBe("whole");
+    const closes = setup.lines("pipe close");
+    expect(closes.filter((line) => line["reason"] !== "done").map((line) => [line["reason"], line["fingerprint"]])).toEqual([
+      [reason, victim.fingerprint],
+    ]);
+    expect(closes.length).toBe(11);
+    const ended = setup.lines("connection close").filter((line) => line["reason"] !== "done");
+    expect(ended.length).toBeLessThanOrEqual(1);
+    for (const line of ended) expect(line).toMatchObject({ reason, fingerprint: victim.fingerprint });
+    expect(setup.lines("refused")).toEqual([]);
+    // Neither may it come again.
+    const again = connect({
+      gateway: `127.0.0.1:${setup.port}`,
+      certificate: victim.certificate,
+      key: victim.key,
+      ca: ca.certificate,
+    }).then((client) => client.open("hash"));
+    await expect(again).rejects.toMatchObject({ code: expect.stringMatching(new RegExp(`^(?:${reason}|unknown_issuer)$`, "u")) });
+  });
+
+  test("is ended when its certificate expires, at that moment, and so is a raw one", async () => {
+    await using setup = await start(["hash"]);
+    const soon = ca.issue({ uri: "spiffe://dev/agent/soon", notAfter: Math.ceil(Date.now() / 1_000) * 1_000 + 3_000 });
+    const pump = await startPump({ port: setup.port, ca: ca.certificate, own: soon });
+    const raw = await startRawPump({ port: setup.rawPorts[0]!, ca: ca.certificate, own: soon });
+    const other = await startPump({ port: setup.port, ca: ca.certificate, own: ca.client("n0") });
+    shift = 3_600_000;
+    try {
+      const at = performance.now();
+      expect(await pump.over).toBe("cert_expired");
+      expect(await raw.over).toBe("reset");
+      expect(performance.now() - at).toBeLessThan(1_000);
+      expect(await other.finish()).toBe("whole");
+    } finally {
+      shift = 0;
+    }
+    const closes = setup.lines("pipe close").map((line) => line["reason"]);
+    expect(closes.toSorted()).toEqual(["cert_expired", "cert_expired", "done"]);
+  });
+
+  test("keeps its pipe when its certificate is renewed and its CA too, under the same limits", async () => {
+    await using setup = await startGateway({
+      ca,
+      targets: { hash: hash() },
+      rules: [{ clients: ["*"], limits: { opens: { perSecond: 1, burst: 2 } } }],
+    });
+    const [old, young] = [ca.client("alice"), ca.client("alice")];
+    const open = async ({ certificate, key }: typeof old): Promise<unknown> =>
+      (await connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate })).open("hash");
+    await open(old);
+    await open(young);
+    await expect(open(young)).rejects.toMatchObject({ code: "rate_limited" }); // one account for both certificates
+    const before = setup.gateway.status().pipes.length;
+    await setup.gateway.reload({ ...setup.config, trust: trustIn({ ca: [other.certificate, ca.certificate] }) });
+    expect(setup.gateway.status().pipes.length).toBe(before);
+    expect(setup.gateway.status().identities).toMatchObject([
+      { identity: "spiffe://dev/agent/alice", fingerprint: young.fingerprint, serial: young.serial, connections: 3 },
+    ]);
+  });
+});
