@@ -59,7 +59,10 @@ export class ExpectedProbes {
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);
-    const source = probe.port === undefined ? { text: "unix", key: "unix", address: undefined } : { text: "self-test", key: probe.serverName, address: undefined };
+    const source =
+      probe.port === undefined
+        ? { text: "unix", key: "unix", address: undefined }
+        : { text: "self-test", key: probe.serverName, address: undefined };
     this.#taken.set(source, probe);
     return source;
   }
