@@ -3,6 +3,7 @@ import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { configDefaults } from "../../src/config/config.ts";
 import { configFrom, loadConfig, loadPolicy } from "../../src/config/load.ts";
 import { createTestCa } from "../support/mint.ts";
 import { configText, problemsOfLoading } from "./problems.ts";
@@ -73,7 +74,14 @@ describe("a config file", () => {
         },
       ],
       credentials: { certificate: own.certificate, key: own.key },
-      trust: { ca: [ca.certificate], crl: [expect.any(Uint8Array)] },
+      trust: {
+        ca: [ca.certificate],
+        crl: [expect.any(Uint8Array)],
+        maxStalenessMs: 5_000,
+        onExpired: "refuse",
+        deny: [],
+        built: expect.objectContaining({ anchors: [expect.anything()], onExpired: "refuse" }),
+      },
       targets: new Map<string, unknown>([
         ["echo", { kind: "builtin", builtin: "echo" }],
         [
@@ -88,10 +96,13 @@ describe("a config file", () => {
         ],
         ["db", { kind: "unix", path: join(folder, "db.sock"), framing: "lines", dialTimeoutMs: 5000 }],
       ]),
-      rules: [{ clients: ["*"], targets: ["*"], limits: { messages: { perSecond: 5, burst: 5 } }, line: 6 }],
+      rules: [{ clients: ["*"], targets: ["*"], limits: { messages: { perSecond: 5, burst: 5 } }, line: 6, shadow: false }],
       admin: { listen: `unix:${join(folder, "admin.sock")}` },
       log: { level: "info", format: "auto" },
       maxMessageBytes: 1 << 20,
+      selfTest: "required",
+      penalties: configDefaults.penalties,
+      audit: undefined,
       warnings: [],
     });
   });
@@ -365,7 +376,8 @@ describe("a policy alone", () => {
   test("is read without our key", async () => {
     await rm(join(folder, "gateway-key.pem"));
     const { rules, targets, trust } = await loadPolicy(config);
-    expect({ rules: rules.length, targets, trust }).toEqual({ rules: 1, targets: ["echo"], trust: { ca: [ca.certificate], crl: [] } });
+    expect({ rules: rules.length, targets }).toEqual({ rules: 1, targets: ["echo"] });
+    expect(trust).toMatchObject({ ca: [ca.certificate], crl: [], built: { onExpired: "refuse" } });
   });
   test("is judged all the same", async () => {
     await rm(join(folder, "ca.pem"));
@@ -389,7 +401,7 @@ describe("a program's object", () => {
   });
   test("of the shape of the file gives the same Config, but for lines", async () => {
     const { file: _, files: __, ...loaded } = await loadConfig(config);
-    const rules = [{ clients: ["*"], targets: ["echo"], limits: { opens: { perSecond: 5, burst: 5 } }, line: 0 }];
+    const rules = [{ clients: ["*"], targets: ["echo"], limits: { opens: { perSecond: 5, burst: 5 } }, line: 0, shadow: false }];
     expect(await configFrom(object(), { folder })).toEqual({ ...loaded, rules });
   });
   test("may hold PEM texts instead of paths", async () => {
