@@ -27,7 +27,7 @@ export async function serveAdmin(gateway: Administered, listen: string, options:
     });
   }
   const paths = pathsOf(gateway, options);
-  return serveHttp({ kind: "unix", path: listen.slice("unix:".length) }, (question) => answer(question, paths));
+  return serveHttp({ kind: "unix", path: listen.slice("unix:".length) }, { answer: (question) => answer(question, paths) });
 }
 
 interface Served {
