@@ -40,7 +40,7 @@ describe("pipegate reload", () => {
         return { ok: true, summary: "version 7: rules\u001b[2J" };
       },
     });
-    expect({ status, out: out.toString(), err }).toEqual({ status: 0, out: "reloaded: version 7: rules?[2J\n", err: "" });
+    expect({ status, out: out.toString(), err }).toEqual({ status: 0, out: "reloaded: version 7: rules\\u{1b}[2J\n", err: "" });
     expect(asked).toBe(1);
   });
   test("ends with 2 and every line of why not, and says that the config of before goes on serving", async () => {
