@@ -16,7 +16,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import type { ChannelEvents } from "../src/base/channel.ts";
-import { dialSession, type SessionClient } from "../src/client.ts";
+import { dialClient, type StreamClient } from "../src/client.ts";
 import type { Stream } from "../src/protocol/stream.ts";
 
 const [, , port, mode, ...words] = process.argv;
@@ -24,9 +24,9 @@ const [first = 0, second = 0, third = 0] = words.map(Number);
 const folder = process.env["CERTS"] ?? ".";
 const say = (answer: Readonly<Record<string, number>>): void => void process.stdout.write(`${JSON.stringify(answer)}\n`);
 
-function connect(): Promise<SessionClient> {
+function connect(): Promise<StreamClient> {
   const [ca, certificate, key] = ["ca.pem", "client.pem", "client-key.pem"].map((name) => readFileSync(join(folder, name), "utf8"));
-  return dialSession({ gateway: `127.0.0.1:${port}`, serverName: "localhost", ca: ca!, certificate: certificate!, key: key! });
+  return dialClient({ gateway: `127.0.0.1:${port}`, serverName: "localhost", ca: ca!, certificate: certificate!, key: key! });
 }
 
 /** Attaches; what is not given does nothing. The promise settles when the stream closed. */
@@ -49,7 +49,7 @@ function request(kind: "u" | "d", { bytes, size }: { readonly bytes: number; rea
   return message;
 }
 
-async function messagesIn(client: SessionClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
+async function messagesIn(client: StreamClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
   const stream = client.openStream("bulk", { messages: true });
   const message = Buffer.alloc(size);
   const bytes = count * (size + 4);
@@ -74,7 +74,7 @@ async function messagesIn(client: SessionClient, { size, count }: { readonly siz
   if (answer.length !== 8 || answer.readBigUInt64BE() !== BigInt(bytes)) throw new Error(`the target counted ${answer.toString("hex")}`);
 }
 
-async function messagesOut(client: SessionClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
+async function messagesOut(client: StreamClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
   const stream = client.openStream("bulk", { messages: true });
   let messages = 0;
   let bytes = 0;
@@ -92,7 +92,7 @@ async function messagesOut(client: SessionClient, { size, count }: { readonly si
 const byte = Buffer.from("x");
 
 /** Opens `echo` and has one byte come back; resolves to the stream, which is open. */
-async function echoed(client: SessionClient): Promise<{ readonly stream: Stream; readonly closed: Promise<void> }> {
+async function echoed(client: StreamClient): Promise<{ readonly stream: Stream; readonly closed: Promise<void> }> {
   const stream = client.openStream("echo");
   let came!: () => void;
   const back = new Promise<void>((resolve) => (came = resolve));
@@ -102,7 +102,7 @@ async function echoed(client: SessionClient): Promise<{ readonly stream: Stream;
   return { stream, closed };
 }
 
-async function opens(client: SessionClient, { count, atOnce }: { readonly count: number; readonly atOnce: number }): Promise<void> {
+async function opens(client: StreamClient, { count, atOnce }: { readonly count: number; readonly atOnce: number }): Promise<void> {
   let left = count;
   const work = async (): Promise<void> => {
     while (left-- > 0) {
@@ -115,7 +115,7 @@ async function opens(client: SessionClient, { count, atOnce }: { readonly count:
 }
 
 async function echo(
-  client: SessionClient,
+  client: StreamClient,
   { size, warm, count }: { readonly size: number; readonly warm: number; readonly count: number },
 ): Promise<void> {
   const stream = client.openStream("echo");
@@ -143,7 +143,7 @@ async function echo(
 }
 
 /** Sends to `bulk` until the process ends. */
-function flood(client: SessionClient): void {
+function flood(client: StreamClient): void {
   const stream = client.openStream("bulk");
   const chunk = Buffer.alloc(64 << 10);
   const send = (): void => {
@@ -158,7 +158,7 @@ function flood(client: SessionClient): void {
 
 async function hold({ sessions, pipes }: { readonly sessions: number; readonly pipes: number }): Promise<void> {
   const lines = createInterface({ input: process.stdin });
-  const clients: SessionClient[] = [];
+  const clients: StreamClient[] = [];
   for (let index = 0; index < sessions; index++) clients.push(await connect());
   say({ sessions });
   await new Promise<void>((resolve) => lines.once("line", () => resolve()));

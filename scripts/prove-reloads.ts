@@ -14,7 +14,9 @@ const { whole, connected, failures, refusals, version, resident } = await reload
   connectionsPerSecond: 50,
 });
 const [early, late] = resident.map((bytes) => bytes >> 20);
-console.log(`version ${version}; ${whole} of 50 pumps whole; ${connected} connections; ${refusals} refusals; resident ${early} MiB, then ${late} MiB`);
+console.log(
+  `version ${version}; ${whole} of 50 pumps whole; ${connected} connections; ${refusals} refusals; resident ${early} MiB, then ${late} MiB`,
+);
 for (const failure of new Set(failures)) console.error(failure);
 const good = version === 1_001 && whole === 50 && failures.length === 0 && refusals === 0 && resident[1] - resident[0] < REST_BYTES;
 console.log(good ? "no promise was broken" : "a promise was broken");

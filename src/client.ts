@@ -1,22 +1,21 @@
 /**
- * The other end: dials the gateway, proves who we are and who it is, and opens pipes over one session. Promises: "connected" means
- * that the gateway welcomed us, not that TLS shook hands; every failure is a PipegateError that says what to check; nothing is
- * retried behind the program's back; a dead session breaks its pipes and never ends them cleanly.
- * Leaves to others: what pipes look like (client/), when to connect again.
+ * The other end: dials the gateway, proves who we are and who it is, and opens pipes over one session; while a renewed certificate takes
+ * over, over two. Promises: every failure is a PipegateError that says what to check; nothing is retried behind the program's back; a dead
+ * session breaks its pipes and never ends them cleanly; a renewal that fails changes nothing, and one that succeeds touches no open pipe.
+ * Leaves to others: what pipes look like and one connection's life (client/), when to connect again.
  */
 import { Buffer } from "node:buffer";
 import { parseDial } from "./base/address.ts";
-import type { Break } from "./base/channel.ts";
-import { type Clock, systemClock } from "./base/clock.ts";
+import { systemClock } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { valueOf } from "./base/reading.ts";
-import { software } from "./base/software.ts";
-import { isPlainText, printable } from "./base/text.ts";
+import { isPlainText } from "./base/text.ts";
 import { BytePipe } from "./client/bytes.ts";
-import { checkCredentials } from "./client/credentials.ts";
-import { type Attempt, explainFailure } from "./client/failure.ts";
-import { errorOf, HeldEnd, heldEndDefaults } from "./client/held-end.ts";
+import type { ClientCredentials } from "./client/credentials.ts";
+import { HeldEnd, heldEndDefaults } from "./client/held-end.ts";
 import { JoinedMessages } from "./client/messages.ts";
+import { type ClientSession, dialSession, type Peer } from "./client/session.ts";
+import { TimeLimit } from "./client/time-limit.ts";
 import {
   type Client,
   type ConnectOptions,
@@ -25,19 +24,26 @@ import {
   openDefaults,
   type OpenOptions,
   type Pipe,
+  type RenewOptions,
 } from "./client/types.ts";
-import { ALPN } from "./protocol/frame.ts";
-import { Session } from "./protocol/session.ts";
 import type { Stream } from "./protocol/stream.ts";
-import { DialError, dialTls, errorCode, type TlsConnection } from "./runtime/tls-client.ts";
 
 /** Connects, and resolves once the gateway welcomed us. Rejects with a PipegateError. */
 export async function connect(options: ConnectOptions): Promise<Client> {
-  return dialSession(options);
+  return dialClient(options);
 }
 
 /** As `connect`, with the streams below the pipes for those who join channels (the command). */
-export async function dialSession(options: ConnectOptions): Promise<SessionClient> {
+export async function dialClient(options: ConnectOptions): Promise<StreamClient> {
+  const { certificate, key, ca, signal } = options;
+  const peer = peerOf(options);
+  const credentials = { certificate, key, ca };
+  const client = new StreamClient(await dialSession(peer, { credentials, signal }), { peer, credentials });
+  closeOnAbort(client, signal);
+  return client;
+}
+
+function peerOf(options: ConnectOptions): Peer {
   const address = valueOf(parseDial(options.gateway), {
     text: options.gateway,
     fault: "is not the address of a gateway",
@@ -50,63 +56,11 @@ export async function dialSession(options: ConnectOptions): Promise<SessionClien
   const maxMessageBytes = options.maxMessageBytes ?? connectDefaults.maxMessageBytes;
   if (!Number.isInteger(maxMessageBytes) || maxMessageBytes < 1 || maxMessageBytes > 0xffffffff)
     throw new PipegateError("usage", `maxMessageBytes is ${maxMessageBytes}`, { next: "give a whole number from 1 to 2^32-1" });
-  const { own, ca } = checkCredentials(options);
-  const attempt: Attempt = { gateway: options.gateway, serverName, own, ca, now: systemClock.wall() };
-  const timeoutMs = options.timeoutMs ?? connectDefaults.timeoutMs;
-  const limit = new TimeLimit(`${options.gateway} did not let us in within ${timeoutMs / 1000} s`, { timeoutMs, signal: options.signal });
-  try {
-    const { certificate, key } = options;
-    const connection = await dialTls(address, { certificate, key, ca: [options.ca], serverName, alpn: ALPN, signal: limit.signal });
-    if (connection.alpn !== ALPN) {
-      connection.destroy();
-      throw explainFailure({ phase: "handshake", code: "ALERT_NO_APPLICATION_PROTOCOL", message: "" }, attempt);
-    }
-    const client = new SessionClient(connection, { attempt, clock: systemClock, helloTimeoutMs: timeoutMs, maxMessageBytes });
-    await client.welcomed(limit.signal);
-    closeOnAbort(client, options.signal);
-    return client;
-  } catch (error) {
-    if (error instanceof DialError) throw explainFailure(error, attempt);
-    throw error;
-  } finally {
-    limit.done();
-  }
+  const { gateway, timeoutMs = connectDefaults.timeoutMs, onNotice } = options;
+  return { gateway, address, serverName, timeoutMs, maxMessageBytes, onNotice };
 }
 
-/** One deadline and the program's signal as one signal, whose reason is a PipegateError. */
-class TimeLimit {
-  readonly #controller = new AbortController();
-  readonly #timer: { cancel(): void };
-  readonly #outer: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.#controller.abort(aborted(this.#outer));
-
-  constructor(sentence: string, { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal | undefined }) {
-    this.#outer = signal;
-    this.#timer = systemClock.after(timeoutMs, () =>
-      this.#controller.abort(new PipegateError("timed_out", sentence, { next: "check the network, or allow it more time" })),
-    );
-    if (signal?.aborted) this.#onAbort();
-    else signal?.addEventListener("abort", this.#onAbort, { once: true });
-  }
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-  done(): void {
-    this.#timer.cancel();
-    this.#outer?.removeEventListener("abort", this.#onAbort);
-  }
-}
-
-/** The program's abort as an error of ours: a deadline (`AbortSignal.timeout`) is told from giving up. */
-function aborted(signal: AbortSignal | undefined): PipegateError {
-  const cause: unknown = signal?.reason;
-  const late = cause instanceof Error && cause.name === "TimeoutError";
-  return late
-    ? new PipegateError("timed_out", "the time that the program allowed is over", { cause })
-    : new PipegateError("cancelled", "the program gave it up", { cause });
-}
-
-function closeOnAbort(client: SessionClient, signal: AbortSignal | undefined): void {
+function closeOnAbort(client: StreamClient, signal: AbortSignal | undefined): void {
   if (!signal) return;
   const onAbort = (): void => void client.close();
   if (signal.aborted) return onAbort();
@@ -115,86 +69,36 @@ function closeOnAbort(client: SessionClient, signal: AbortSignal | undefined): v
   client.closed.then(forget, forget);
 }
 
-interface SessionClientOptions {
-  readonly attempt: Attempt;
-  readonly clock: Clock;
-  readonly helloTimeoutMs: number;
-  readonly maxMessageBytes: number;
-}
-
-export class SessionClient implements Client {
+export class StreamClient implements Client {
   readonly gateway: string;
-  /** Resolves when the session ended by `close`; rejects with a PipegateError when it broke. */
   readonly closed: Promise<void>;
-  readonly #session: Session;
-  readonly #connection: TlsConnection;
-  readonly #attempt: Attempt;
-  readonly #clock: Clock;
-  readonly #maxMessageBytes: number;
-  readonly #ready: Promise<void>;
-  #closing = false;
-  #error: Error | undefined;
+  readonly #peer: Peer;
+  #credentials: ClientCredentials;
+  /** Where new streams go. */
+  #session: ClientSession;
+  /** Those whose certificate was renewed, until their last stream ended. */
+  readonly #retired = new Set<ClientSession>();
+  /** The last renewal, settled whatever came of it; undefined: none is under way. */
+  #renewing: Promise<void> | undefined;
+  readonly #abort = new AbortController();
+  #settle!: (error: unknown) => void;
+  #over = false;
 
-  constructor(connection: TlsConnection, { attempt, clock, helloTimeoutMs, maxMessageBytes }: SessionClientOptions) {
-    this.#maxMessageBytes = maxMessageBytes;
-    this.gateway = attempt.gateway;
-    this.#attempt = attempt;
-    this.#clock = clock;
-    this.#connection = connection;
-    let ready!: () => void;
-    let closed!: () => void;
-    let failed!: (error: PipegateError) => void;
-    this.#ready = new Promise((resolve) => (ready = resolve));
+  constructor(session: ClientSession, { peer, credentials }: { readonly peer: Peer; readonly credentials: ClientCredentials }) {
+    this.gateway = peer.gateway;
+    this.#peer = peer;
+    this.#credentials = credentials;
+    this.#session = session;
     this.closed = new Promise((resolve, reject) => {
-      closed = resolve;
-      failed = reject;
+      this.#settle = (error) => {
+        this.#over = true;
+        this.#abort.abort(new PipegateError("cancelled", "the client is closed"));
+        if (error === undefined) resolve();
+        else reject(error);
+      };
     });
     this.closed.catch(() => {}); // told; whether anybody listens is the program's matter
-    let welcomed = false;
-    this.#session = new Session({
-      role: "client",
-      transport: connection,
-      clock,
-      parameters: { software, maxMessage: maxMessageBytes },
-      helloTimeoutMs,
-      events: {
-        ready: () => {
-          welcomed = true;
-          ready();
-        },
-        closed: (broken) => {
-          if (this.#closing || (welcomed && !broken)) closed();
-          else failed(this.#explain(broken, welcomed));
-        },
-      },
-    });
-    connection.attach({
-      data: (chunk) => this.#session.receive(chunk),
-      closed: (error) => {
-        this.#error = error;
-        this.#session.transportClosed(error ? printable(errorCode(error) || error.message, 200) : undefined);
-      },
-    });
-  }
-
-  /** Waits for the gateway's welcome; rejects with why there was none. */
-  async welcomed(signal: AbortSignal): Promise<void> {
-    let onAbort!: () => void;
-    const given = new Promise<never>((_, reject) => {
-      onAbort = () => reject(signal.reason as Error);
-      if (signal.aborted) onAbort();
-      else signal.addEventListener("abort", onAbort, { once: true });
-    });
-    const early = this.closed.then(() => Promise.reject(new PipegateError("session_lost")));
-    try {
-      await Promise.race([this.#ready, early, given]);
-    } catch (error) {
-      this.#connection.destroy();
-      throw error;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-      early.catch(() => {});
-    }
+    this.#watch(session);
   }
 
   open(target: string, options?: OpenOptions & { readonly messages?: false }): Promise<Pipe>;
@@ -204,39 +108,111 @@ export class SessionClient implements Client {
     const limit = new TimeLimit(`no answer about target ${target} within ${timeoutMs / 1000} s`, { timeoutMs, signal: options.signal });
     try {
       if (limit.signal.aborted) throw limit.signal.reason as Error;
-      const stream = this.openStream(target, { messages: options.messages, weight: options.weight });
-      const end = new HeldEnd(stream, { clock: this.#clock, closeGraceMs: heldEndDefaults.closeGraceMs });
-      await accepted(stream, { closed: end.closed, signal: limit.signal });
+      const { stream, end, outgoingBytes } = await this.#openAccepted(target, { ...options, limit: limit.signal });
       breakOnAbort(stream, { closed: end.closed, signal: options.signal });
       if (options.messages !== true) return new BytePipe(target, end);
-      const bounds = { incomingBytes: this.#maxMessageBytes, outgoingBytes: this.#session.peer.maxMessage };
-      return new JoinedMessages(target, { end, bounds });
+      return new JoinedMessages(target, { end, bounds: { incomingBytes: this.#peer.maxMessageBytes, outgoingBytes } });
     } finally {
       limit.done();
+    }
+  }
+
+  /** The old certificate's session may end before the new one's stands: what was not accepted on it by then has sent nothing, and is opened again. */
+  async #openAccepted(target: string, { messages, weight, limit }: OpenOptions & { readonly limit: AbortSignal }): Promise<Accepted> {
+    for (;;) {
+      while (!this.#session.takesStreams && this.#renewing) await unlessAborted(this.#renewing, limit);
+      const session = this.#session;
+      const stream = this.openStream(target, { messages, weight });
+      const end = new HeldEnd(stream, { clock: systemClock, closeGraceMs: heldEndDefaults.closeGraceMs });
+      try {
+        await accepted(stream, { closed: end.closed, signal: limit });
+        return { stream, end, outgoingBytes: session.maxMessageBytes };
+      } catch (error) {
+        const another = this.#renewing !== undefined || session !== this.#session;
+        if (limit.aborted || session.takesStreams || !another) throw error;
+      }
     }
   }
 
   /** A stream that can be used at once; when it is refused, it breaks with the reason before it was `accepted`. */
   openStream(target: string, options: Pick<OpenOptions, "messages" | "weight"> = {}): Stream {
     requireTargetName(target);
-    const { messages = false, weight } = options;
-    return this.#session.open(target, { messages, ...(weight === undefined ? {} : { weight }) });
+    return this.#session.open(target, options);
+  }
+
+  renew(options: RenewOptions): Promise<void> {
+    const before = this.#renewing ?? Promise.resolve(); // one after the other: the last one called is the one that stays
+    const renewed = before.then(() => this.#renew(options));
+    const settled: Promise<void> = renewed
+      .catch(() => {})
+      .then(() => {
+        if (this.#renewing === settled) this.#renewing = undefined;
+      });
+    this.#renewing = settled;
+    return renewed;
+  }
+
+  async #renew({ certificate, key, ca = this.#credentials.ca }: RenewOptions): Promise<void> {
+    const tooLate = (): PipegateError => new PipegateError("cancelled", "the client is closed", { next: "connect again" });
+    if (this.#over) throw tooLate();
+    const credentials = { certificate, key, ca };
+    const next = await dialSession(this.#peer, { credentials, signal: this.#abort.signal });
+    if (this.#over) {
+      await next.close();
+      throw tooLate();
+    }
+    const old = this.#session;
+    this.#credentials = credentials;
+    this.#session = next;
+    this.#watch(next);
+    this.#retire(old);
+  }
+
+  #retire(session: ClientSession): void {
+    this.#retired.add(session);
+    const forget = (): void => void this.#retired.delete(session);
+    session.closed.then(forget, forget);
+    session.retire();
+  }
+
+  /** The end of the session in use is the client's, unless another one takes its place. */
+  #watch(session: ClientSession): void {
+    const ended = async (error?: unknown): Promise<void> => {
+      while (this.#renewing) await this.#renewing;
+      if (session === this.#session && !this.#over) this.#settle(error);
+    };
+    session.closed.then(() => ended(), ended);
   }
 
   async close(): Promise<void> {
-    this.#closing = true;
-    this.#session.close();
-    await this.closed.catch(() => {});
+    const sessions = [this.#session, ...this.#retired];
+    this.#over = true;
+    this.#abort.abort(new PipegateError("cancelled", "the client is closed"));
+    await Promise.all(sessions.map((session) => session.close()));
+    this.#settle(undefined);
   }
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
 
-  #explain(broken: Break | undefined, welcomed: boolean): PipegateError {
-    const error = this.#error;
-    if (welcomed || (broken !== undefined && broken.reason !== "session_lost")) return errorOf(broken ?? { reason: "session_lost" });
-    return explainFailure({ phase: "welcome", code: errorCode(error), message: error?.message ?? "" }, this.#attempt);
-  }
+interface Accepted {
+  readonly stream: Stream;
+  readonly end: HeldEnd;
+  readonly outgoingBytes: number;
+}
+
+/** Waits for what never rejects, but no longer than until the signal fires; then rejects with its reason. */
+function unlessAborted(settled: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    void settled.then(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+  });
 }
 
 /** Throws a PipegateError `usage` for what no target can be called. */

@@ -56,7 +56,8 @@ export interface RuleTold {
 export interface ExplainAnswer {
   readonly allowed: boolean;
   readonly reason: Reason | undefined;
-  readonly certificate: Verdict;
+  /** What the guard says in the end. */
+  readonly certificate: { readonly ok: true; readonly identity: Identity } | Extract<Verdict, { readonly ok: false }>;
   /** What the guard looked at, in order. */
   readonly steps: readonly Step[];
   readonly target: string;
@@ -105,7 +106,8 @@ export function explainTo({ certificates, target }: ExplainRequest, ground: Expl
   const { trust, onExpired, now, file } = ground;
   const verdict = judge(certificates, trust, { now, verifiedByRuntime: false });
   const steps = examine(certificates, { trust, onExpired, now });
-  const told = { certificate: verdict, target, config: file };
+  const certificate = verdict.ok ? { ok: true as const, identity: verdict.identity } : verdict;
+  const told = { certificate, target, config: file };
   if (!verdict.ok) return { ...told, ...refused(verdict.reason, { rules: [], why: [] }), steps: [...steps, unlisted] };
   const { identity } = verdict;
   const denied = denial(ground.deny, identity);

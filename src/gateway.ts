@@ -25,8 +25,10 @@ import { ALPN } from "./protocol/frame.ts";
 import { requireSupportedRuntime } from "./runtime/version.ts";
 import { GatheringBudget } from "./target/gathering.ts";
 import { checkCredentials } from "./tls/credentials.ts";
+import { selfTest, type TestedListener } from "./tls/self-test.ts";
 import { listen } from "./tls/listener.ts";
 import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
+import { createPenalties, type Penalties } from "./tls/penalties.ts";
 
 export interface GatewayOptions {
   /** Default: says nothing. */
@@ -55,6 +57,8 @@ export interface GatewayStatus {
   readonly loadedAt: number;
   /** The last attempt to load another config, when it failed: the one before goes on serving. */
   readonly reloadFailure: ReloadFailure | undefined;
+  /** How long judging everybody again took, last time. */
+  readonly judgedMs: number;
   /** Who came in, with the certificate of last time. */
   readonly identities: readonly SeenIdentity[];
   readonly connections: number;
@@ -85,6 +89,7 @@ export class Gateway implements Explainable {
   readonly #pipes = new PipeRegistry();
   readonly #seen = new Seen();
   readonly #connections: Connections;
+  readonly #penalties: Penalties;
   readonly #opener: Opener;
   readonly #budget: GatheringBudget;
   #snapshot: Snapshot;
@@ -94,6 +99,7 @@ export class Gateway implements Explainable {
   #reloading: Promise<unknown> = Promise.resolve();
   #failure: ReloadFailure | undefined;
   #timer: Timer | undefined;
+  #judgedMs = 0;
   /** When the timer fires, milliseconds since the epoch. */
   #judgedAgainAt = Infinity;
 
@@ -102,6 +108,7 @@ export class Gateway implements Explainable {
     this.#clock = options.clock ?? systemClock;
     this.#metrics = new Metrics();
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
+    this.#penalties = createPenalties(config.penalties, this.#clock);
     this.#budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
     this.#snapshot = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before: undefined });
     this.#metrics.know(config.targets.keys());
@@ -123,17 +130,29 @@ export class Gateway implements Explainable {
     if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
     this.#state = "opening";
     try {
-      for (const listener of this.#snapshot.config.listeners) {
-        this.#standing.push(await this.#open(listener, this.#snapshot));
-        if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
+      const snapshot = this.#snapshot;
+      const { selfTest: wanted, listeners } = snapshot.config;
+      const open = (): Promise<readonly TestedListener[]> => this.#openAll(snapshot);
+      if (wanted === "required") await selfTest({ served: listeners.map((one) => servedBy(one, snapshot)), open, clock: this.#clock });
+      else {
+        this.#journal.untested();
+        await open();
       }
     } catch (error) {
       await this.close();
       throw error;
     }
     this.#state = "ready";
-    this.#judgeAgain();
+    this.#judgeAgain({ pipes: false });
     return this.#standing.map(({ listener }) => listener.address);
+  }
+
+  async #openAll(snapshot: Snapshot): Promise<readonly TestedListener[]> {
+    for (const listener of snapshot.config.listeners) {
+      this.#standing.push(await this.#open(listener, snapshot));
+      if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
+    }
+    return this.#standing.map(({ listener, config }) => ({ listener, served: servedBy(config, snapshot) }));
   }
 
   /** Others may have closed it meanwhile. */
@@ -143,10 +162,11 @@ export class Gateway implements Explainable {
 
   async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
     const listener = await listen(
-      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, clock: this.#clock },
+      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, penalties: this.#penalties, clock: this.#clock },
       {
         connection: (connection) => this.#connections.arrived(connection, standing.config),
         refused: (refusal) => this.#connections.refused(refusal),
+        answer: (refusal) => this.#connections.answer(refusal),
         troubled: (error) => this.#journal.troubled(error),
       },
     );
@@ -185,12 +205,12 @@ export class Gateway implements Explainable {
     }
     const changes = [...change.changes, ...changesOf(before, next)];
     this.#snapshot = next;
+    this.#penalties.change(config.penalties);
     this.#standing = change.commit();
     this.#metrics.know(next.targets.keys());
     this.#failure = undefined;
     this.#journal.reloaded({ version: next.version, changes });
-    if (before.policy !== next.policy || before.targets !== next.targets) this.#opener.judgeAgain();
-    this.#judgeAgain();
+    this.#judgeAgain({ pipes: true });
     return { version: next.version, changes };
   }
 
@@ -207,10 +227,13 @@ export class Gateway implements Explainable {
   }
 
   /** Ends who is here and would not be let in now, and comes back when that may have changed by time alone. */
-  #judgeAgain(): void {
+  #judgeAgain({ pipes }: { readonly pipes: boolean }): void {
     if (this.#state !== "ready" && this.#state !== "draining") return;
     const { trust, config } = this.#snapshot;
+    const started = this.#clock.now();
     const soonest = this.#connections.judgeAgain();
+    if (pipes) this.#opener.judgeAgain(); // what time alone changes is about connections
+    this.#judgedMs = this.#clock.now() - started;
     const now = this.#clock.wall();
     for (const line of staleLists(trust, now)) this.#journal.stale(line);
     this.#timer?.cancel();
@@ -224,7 +247,7 @@ export class Gateway implements Explainable {
     if (at >= this.#judgedAgainAt || (this.#state !== "ready" && this.#state !== "draining")) return;
     this.#timer?.cancel();
     this.#judgedAgainAt = at;
-    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain());
+    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain({ pipes: false }));
   }
 
   // ---- the end
@@ -272,6 +295,7 @@ export class Gateway implements Explainable {
       version: this.#snapshot.version,
       loadedAt: this.#snapshot.loadedAt,
       reloadFailure: this.#failure,
+      judgedMs: this.#judgedMs,
       identities: this.#seen.list(),
       connections: this.#metrics.connections,
       connectionsTotal: this.#metrics.connectionsTotal,

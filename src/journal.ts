@@ -47,6 +47,7 @@ export class Journal {
   #suppressed = 0;
   #troubledAt = -1_000;
   readonly #stale = new Map<string, number>();
+  readonly #turnedAwayAt = new Map<Reason, number>();
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
     this.#logger = unthrowing(logger);
@@ -99,6 +100,11 @@ export class Journal {
     this.#logger.error("accepting failed", { detail: error.message });
   }
 
+  /** The config says that the door need not be tried. */
+  untested(): void {
+    this.#logger.warn("self-test skipped", { detail: "selfTest: skip: nobody has proven that this door refuses whom it must" });
+  }
+
   /** Another config is in force. */
   reloaded(reload: { readonly version: number; readonly changes: readonly string[] }): void {
     this.#logger.info("config reloaded", reload);
@@ -123,7 +129,7 @@ export class Journal {
     const now = this.#clock.now();
     this.#tokens = Math.min(REFUSAL_BURST, this.#tokens + (now - this.#at) * REFUSALS_PER_MS);
     this.#at = now;
-    if (this.#tokens < 1) {
+    if (this.#tokens < 1 || this.#isToldOf(refusal, now)) {
       this.#suppressed++;
       return;
     }
@@ -141,6 +147,14 @@ export class Journal {
     };
     this.#suppressed = 0;
     this.#logger.warn("refused", fields);
+  }
+
+  /** Whoever is turned away unseen, because the door is full or its address is kept out, says the same as the one before: once a second. */
+  #isToldOf({ reason, identity }: Refusal, now: number): boolean {
+    if (identity !== undefined || (reason !== "too_many_connections" && reason !== "rate_limited")) return false;
+    if (now - (this.#turnedAwayAt.get(reason) ?? Number.NEGATIVE_INFINITY) < 1_000) return true;
+    this.#turnedAwayAt.set(reason, now);
+    return false;
   }
 }
 

@@ -1,6 +1,6 @@
 /** The library's only door: re-exports, no code. */
 export { connect } from "./client.ts";
-export type { Client, ConnectOptions, MessagePipe, OpenOptions, Pipe } from "./client/types.ts";
+export type { Client, ConnectOptions, MessagePipe, Notice, OpenOptions, Pipe, RenewOptions } from "./client/types.ts";
 export { type ErrorCode, PipegateError, type PipegateErrorOptions } from "./base/error.ts";
 export type { ExplainAnswer, ExplainRequest } from "./explain.ts";
 export type { LogFields, Logger, LogLevel, LogValue } from "./base/log.ts";

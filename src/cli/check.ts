@@ -4,7 +4,6 @@ import { addressText } from "../base/address.ts";
 import { ConfigError, loadConfig, type LoadedConfig } from "../config/load.ts";
 import { pathText } from "../config/problem.ts";
 import { nameText } from "../identity/certificate.ts";
-import { createTrust } from "../identity/judge.ts";
 import type { TargetOptions } from "../target/target.ts";
 import { checkCredentials } from "../tls/credentials.ts";
 import { answer, complain, styled } from "./terminal.ts";
@@ -76,7 +75,7 @@ interface Summary {
 }
 
 function summarize(config: LoadedConfig, now: number): Summary {
-  const trust = createTrust({ ...config.trust, now });
+  const trust = config.trust.built;
   const lists = [...trust.crls.values()].flat();
   return {
     file: config.file,

@@ -1,9 +1,10 @@
 /** The flags that every client command shares, and the way from them to a session with the gateway. */
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
-import { dialSession, type SessionClient } from "../client.ts";
+import { dialClient, type StreamClient } from "../client.ts";
 import { checkCredentials } from "../client/credentials.ts";
-import { connectDefaults } from "../client/types.ts";
+import { connectDefaults, type Notice } from "../client/types.ts";
 import { parseTime } from "../config/units.ts";
 import { type ConnectionFlags, readSettings, type Settings } from "./settings.ts";
 import { mention, say } from "./terminal.ts";
@@ -46,13 +47,50 @@ export interface DialFlags extends ClientFlags {
   readonly signal?: AbortSignal;
   /** Default: the library's. */
   readonly maxMessageBytes?: number;
+  /** Default: one of this connection's own. */
+  readonly onNotice?: (notice: Notice) => void;
 }
 
-export async function dial(settings: Settings, flags: DialFlags): Promise<SessionClient> {
+/** Tells a person once of each moment at which a certificate expires. */
+export function noticeTeller(): (notice: Notice) => void {
+  let told: number | undefined;
+  return ({ at }) => {
+    if (at.getTime() === told) return;
+    told = at.getTime();
+    say(`pipegate: ${expiryText(at, systemClock.wall())}; renew it`);
+  };
+}
+
+/** `now` in milliseconds since the epoch. */
+export function expiryText(at: Date, now: number): string {
+  const left = at.getTime() - now;
+  return left <= 0 ? `your certificate expired (${momentText(at)})` : `your certificate expires in ${leftText(left)} (${momentText(at)})`;
+}
+
+const units = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["min", 60_000],
+  ["s", 1_000],
+] as const;
+
+/** Rounded down, in the largest unit of which there are two: who believes it is not late. */
+function leftText(ms: number): string {
+  const [unit, length] = units.find(([, one]) => ms >= 2 * one) ?? units[3];
+  return `${Math.floor(ms / length)} ${unit}`;
+}
+
+/** `2026-11-21T19:00Z`. */
+export function momentText(at: Date): string {
+  return `${at.toISOString().slice(0, 16)}Z`;
+}
+
+export async function dial(settings: Settings, flags: DialFlags): Promise<StreamClient> {
   const started = performance.now();
-  const client = await dialSession({
+  const client = await dialClient({
     ...settings.connect,
     timeoutMs: flags.timeout ?? connectDefaults.timeoutMs,
+    onNotice: flags.onNotice ?? noticeTeller(),
     ...(flags.signal ? { signal: flags.signal } : {}),
     ...(flags.maxMessageBytes ? { maxMessageBytes: flags.maxMessageBytes } : {}),
   });

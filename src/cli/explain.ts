@@ -10,8 +10,7 @@ import { readBounded } from "../base/files.ts";
 import { printable } from "../base/text.ts";
 import { loadPolicy } from "../config/load.ts";
 import { explainBody, explainTo, type ExplainAnswer, type ExplainRequest } from "../explain.ts";
-import { createTrust } from "../identity/judge.ts";
-import { pemBlocks } from "../identity/trust.ts";
+import { pemBlocks } from "../identity/pem.ts";
 import { createDenyList } from "../policy/deny.ts";
 import { createPolicy } from "../policy/policy.ts";
 import { askOverUnix } from "../runtime/unix-http.ts";
@@ -64,7 +63,7 @@ async function askConfig(request: ExplainRequest, file: string): Promise<Explain
   const now = Date.now();
   const { trust, rules, targets } = await loadPolicy(file, { now });
   return explainTo(request, {
-    trust: createTrust({ ...trust, now }),
+    trust: trust.built,
     onExpired: trust.onExpired,
     deny: createDenyList(trust.deny),
     policy: createPolicy(rules),

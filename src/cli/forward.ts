@@ -1,23 +1,27 @@
 /**
  * `pipegate forward <listen> <target>`: a local port or unix socket becomes the target. Each local connection is one pipe; all share
- * one session, which is dialled again after it broke. A break reaches the local program as a reset, never as an end.
+ * one session, which is dialled again after it broke, and moved to a renewed certificate as soon as its files have changed. A break
+ * reaches the local program as a reset, never as an end.
  */
 import type { Socket } from "node:net";
 import { Command } from "commander";
 import { addressText, parseListen, type SocketAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
-import { systemClock } from "../base/clock.ts";
-import type { PipegateError } from "../base/error.ts";
+import { systemClock, type Timer } from "../base/clock.ts";
+import { PipegateError } from "../base/error.ts";
 import { valueOf } from "../base/reading.ts";
-import { requireTargetName, type SessionClient } from "../client.ts";
+import { requireTargetName, type StreamClient } from "../client.ts";
+import type { ClientCredentials } from "../client/credentials.ts";
 import { errorOf } from "../client/held-end.ts";
-import { Link } from "../client/link.ts";
+import { type Hope, Link, mayPass } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
 import { Pipe } from "../pipe/pipe.ts";
 import { listenLocally } from "../runtime/local-listener.ts";
 import { socketChannel } from "../runtime/socket-channel.ts";
-import { type ClientFlags, dial, prepare, withConnection } from "./connection.ts";
+import { type ClientFlags, dial, noticeTeller, prepare, withConnection } from "./connection.ts";
 import { endingOf } from "./exit.ts";
+import { RenewedCredentials, renewalText } from "./renewal.ts";
+import type { Settings } from "./settings.ts";
 import { complain, mention, say } from "./terminal.ts";
 
 const examples = `Examples:
@@ -29,6 +33,8 @@ const examples = `Examples:
 const waitMs = 5_000;
 /** The same complaint is made once in so long. */
 const repeatMs = 10_000;
+/** Until a renewed certificate that was not taken is tried again: the gateway may be the one that has to learn something. */
+const renewAgainMs = 30_000;
 
 export function forwardCommand(): Command {
   const command = new Command("forward")
@@ -53,11 +59,10 @@ async function runForward(listen: string, target: string, flags: ClientFlags): P
   requireTargetName(target);
   const settings = await prepare(flags);
   const stopped = stopSignal();
-  const forwarder = new Forwarder(target, flags);
+  const forwarder = new Forwarder(target, { flags, settings });
   const listener = await listenLocally(address, (socket) => forwarder.connection(socket));
   try {
-    const first = await dial(settings, { ...flags, signal: stopped.signal });
-    forwarder.start(first, (signal) => dial(settings, { ...flags, signal }));
+    const first = await forwarder.start(stopped.signal);
     say(`pipegate: ${addressText(listener.address)} is now ${target} at ${first.gateway}; Ctrl-C ends it`);
     await Promise.race([forwarder.over, stopped.promise]);
   } catch (error) {
@@ -87,30 +92,42 @@ class Forwarder {
   readonly over: Promise<void>;
   readonly #target: string;
   readonly #flags: ClientFlags;
+  readonly #settings: Settings;
+  readonly #credentials: RenewedCredentials;
+  readonly #onNotice = noticeTeller();
   readonly #sockets = new Set<Channel>();
   readonly #said = new Map<string, number>();
+  /** Of the last session that stood, and of the last attempt at one. */
+  #inUse: ClientCredentials;
+  #tried: ClientCredentials;
+  #renewTimer: Timer | undefined;
   #settle!: (error: PipegateError | undefined) => void;
-  #link: Link<SessionClient> | undefined;
+  #link: Link<StreamClient> | undefined;
   #waiting: (() => void)[] = [];
   #wasAway = false;
   #closing = false;
 
-  constructor(target: string, flags: ClientFlags) {
+  constructor(target: string, { flags, settings }: { readonly flags: ClientFlags; readonly settings: Settings }) {
     this.#target = target;
     this.#flags = flags;
+    this.#settings = settings;
+    this.#credentials = new RenewedCredentials(settings, { clock: keepAlive });
+    this.#inUse = this.#tried = this.#credentials.newest;
     this.over = new Promise((resolve, reject) => {
       this.#settle = (error) => (error ? reject(error) : resolve());
     });
     this.over.catch(() => {});
   }
 
-  start(session: SessionClient, dialAgain: (signal: AbortSignal) => Promise<SessionClient>): void {
-    this.#link = new Link(session, {
-      dial: dialAgain,
+  async start(signal: AbortSignal): Promise<StreamClient> {
+    const first = await this.#dial(signal);
+    this.#link = new Link(first, {
+      dial: (abort) => this.#dial(abort),
+      hope: (error) => this.#hope(error),
       clock: keepAlive,
       events: {
         connected: () => {
-          if (this.#wasAway) say(`pipegate: connected again to ${session.gateway}`);
+          if (this.#wasAway) say(`pipegate: connected again to ${first.gateway}`);
           this.#wasAway = false;
         },
         away: (error, ms) => {
@@ -118,10 +135,55 @@ class Forwarder {
           else mention(`${error.message}; trying again in ${ms} ms`);
           this.#wasAway = true;
         },
+        waiting: (error) => {
+          this.#complain(`pipegate: ${error.message}; waiting for a renewed one in ${this.#settings.files.certificate}`);
+          this.#wasAway = true;
+        },
         over: (error) => this.#settle(error),
       },
     });
     for (const act of this.#waiting.splice(0)) act();
+    this.#credentials.watch(() => void this.#renew());
+    return first;
+  }
+
+  async #dial(signal: AbortSignal): Promise<StreamClient> {
+    const { newest } = this.#credentials;
+    this.#tried = newest;
+    const connect = { ...this.#settings.connect, ...newest };
+    const session = await dial({ ...this.#settings, connect }, { ...this.#flags, signal, onNotice: this.#onNotice });
+    this.#took(newest);
+    return session;
+  }
+  #took(credentials: ClientCredentials): void {
+    if (credentials !== this.#inUse) say(renewalText(credentials, this.#inUse));
+    this.#inUse = this.#tried = credentials;
+  }
+
+  /** A refusal is for the certificate that was shown; a newer one may lie there already, or come. */
+  async #hope(error: PipegateError): Promise<Hope> {
+    await this.#credentials.refresh();
+    if (this.#credentials.newest !== this.#tried) return "again";
+    return error.code === "cert_expired" ? "wait" : "end";
+  }
+
+  /** Moves to the newest credentials. */
+  async #renew(): Promise<void> {
+    this.#renewTimer?.cancel();
+    const session = this.#link?.live;
+    if (!session) return this.#link?.retry();
+    const { newest } = this.#credentials;
+    if (newest === this.#inUse || this.#closing) return;
+    try {
+      await session.renew(newest);
+      this.#took(newest);
+    } catch (error) {
+      if (this.#closing || this.#link?.live !== session) return; // it is dialled with the newest ones anyway
+      const known = error instanceof PipegateError ? error : new PipegateError("internal", String(error));
+      this.#complain(`pipegate: the renewed certificate is not taken: ${known.message}; the old one stays in use`);
+      if (mayPass(known) || known.code === "not_yet_valid")
+        this.#renewTimer = keepAlive.after(Math.max(renewAgainMs, known.retryAfter ?? 0), () => void this.#renew());
+    }
   }
 
   connection(socket: Socket): void {
@@ -133,6 +195,8 @@ class Forwarder {
 
   async close(): Promise<void> {
     this.#closing = true; // what breaks from now on was meant
+    this.#credentials.stop();
+    this.#renewTimer?.cancel();
     for (const channel of this.#sockets) channel.reset({ reason: "cancelled" });
     await this.#link?.close();
   }

@@ -20,7 +20,9 @@ const examples = `Examples:
 
 export function gatewayCommand(): Command {
   return new Command("gateway")
-    .description("run the gateway; SIGTERM and SIGINT drain it, a second one ends it at once; SIGHUP loads the config anew, as any change of its files does")
+    .description(
+      "run the gateway; SIGTERM and SIGINT drain it, a second one ends it at once; SIGHUP loads the config anew, as any change of its files does",
+    )
     .addHelpText("before", examples)
     .option("-c, --config <file>", "the config", "pipegate.yaml")
     .action(runGateway);

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import type { Break } from "../base/channel.ts";
 import { systemClock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
-import type { SessionClient } from "../client.ts";
+import type { StreamClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { openDefaults } from "../client/types.ts";
 import { Pipe } from "../pipe/pipe.ts";
@@ -52,7 +52,7 @@ async function runPipe(target: string, flags: PipeFlags): Promise<void> {
   }
 }
 
-async function carry(client: SessionClient, target: string, flags: PipeFlags): Promise<void> {
+async function carry(client: StreamClient, target: string, flags: PipeFlags): Promise<void> {
   const lines = flags.lines === true;
   const stdio = new StdioChannel({ input: process.stdin, output: process.stdout, lines });
   const timeoutMs = flags.timeout ?? openDefaults.timeoutMs;

@@ -102,6 +102,15 @@ export async function readSettings(flags: ConnectionFlags, around: Surroundings 
   };
 }
 
+/** The same files once more. Throws a PipegateError `config`. */
+export async function readAgain({ files }: Settings): Promise<Pick<Settings["connect"], "certificate" | "key" | "ca">> {
+  return {
+    certificate: await readText(files.certificate, "read again"),
+    key: await readText(files.key, "read again"),
+    ca: await readText(files.ca, "read again"),
+  };
+}
+
 /** The admin socket of the gateway that these settings speak of, `unix:/path`: named by the user, and left by the demo of this folder. */
 export async function readAdmin(
   flags: { readonly admin?: string; readonly profile?: string },

@@ -18,6 +18,22 @@ export interface ConnectOptions {
   readonly timeoutMs?: number;
   /** Largest message that we take, bytes, up to 2^32-1; a larger one breaks its pipe. What we may send is the gateway's to say. */
   readonly maxMessageBytes?: number;
+  /** The gateway has something to say that changes nothing yet. */
+  readonly onNotice?: (notice: Notice) => void;
+}
+
+/** Less than a third of our certificate's life is left: at `at` it ends, and every pipe with it. */
+export interface Notice {
+  readonly kind: "certificate_expires";
+  readonly at: Date;
+}
+
+export interface RenewOptions {
+  /** As in ConnectOptions. */
+  readonly certificate: string;
+  readonly key: string;
+  /** Default: those that are trusted already. */
+  readonly ca?: string;
 }
 
 export const connectDefaults = { timeoutMs: 15_000, maxMessageBytes: 1 << 20 } as const;
@@ -71,13 +87,18 @@ export interface MessagePipe extends AnyPipe, AsyncIterable<Uint8Array<ArrayBuff
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array<ArrayBuffer>>;
 }
 
-/** One session with a gateway; pipes share its connection. */
+/** One session with a gateway; pipes share its connection. While a renewed certificate takes over there are two. */
 export interface Client extends AsyncDisposable {
   readonly gateway: string;
   /** Opens a pipe; resolves once the gateway accepted. Rejects with a PipegateError that carries the reason of a refusal. */
   open(target: string, options?: OpenOptions & { readonly messages?: false }): Promise<Pipe>;
   open(target: string, options: OpenOptions & { readonly messages: true }): Promise<MessagePipe>;
-  /** Resolves when the session ended by `close`; rejects with a PipegateError when it broke. Need not be awaited. */
+  /**
+   * Connects with this certificate, too: pipes that are opened from then on belong to it, and the old connection is closed when its last
+   * pipe has ended. Pipes that are open are not touched. Rejects with a PipegateError that says why not; then everything goes on as it was.
+   */
+  renew(options: RenewOptions): Promise<void>;
+  /** Resolves when the client ended by `close`; rejects with a PipegateError when the session in use broke. Need not be awaited. */
   readonly closed: Promise<void>;
   /** Breaks live pipes off and ends the connection. Never rejects. */
   close(): Promise<void>;

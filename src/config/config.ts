@@ -2,6 +2,7 @@
 import type { SocketAddress } from "../base/address.ts";
 import type { Network } from "../base/network.ts";
 import type { LogLevel } from "../base/log.ts";
+import type { Trust } from "../identity/trust.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { TargetOptions } from "../target/target.ts";
 import type { Credentials } from "../tls/listener-options.ts";
@@ -21,6 +22,8 @@ export interface TrustConfig {
   readonly ca: readonly string[];
   /** Contents of the CRL files, PEM or DER. */
   readonly crl: readonly Uint8Array[];
+  /** What came of both. */
+  readonly built: Trust;
   /** Removed trust ends live pipes within this time, ms. */
   readonly maxStalenessMs: number;
   /** Clients of a CA whose revocation list is out of date. */

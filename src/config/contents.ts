@@ -5,7 +5,8 @@
 import { Buffer } from "node:buffer";
 import { isAbsolute, join } from "node:path";
 import { PipegateError } from "../base/error.ts";
-import { createTrust, readAuthorities, strandedAuthorities } from "../identity/trust.ts";
+import { readAuthorities } from "../identity/authorities.ts";
+import { examineTrust, type Trust } from "../identity/trust.ts";
 import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "../base/files.ts";
@@ -23,6 +24,8 @@ export interface ContentsOptions {
   readonly inline: boolean;
   /** Leaves our certificates and keys, and what back ends need, unread. */
   readonly trustOnly?: boolean;
+  /** As loadTrust has it. */
+  readonly known?: Trust | undefined;
 }
 
 export interface Contents extends Findings {
@@ -31,6 +34,7 @@ export interface Contents extends Findings {
   /** Only when there are no problems. */
   text(path: Path): string;
   bytes(path: Path): Buffer;
+  trust(): Trust;
 }
 
 interface Named {
@@ -79,14 +83,24 @@ class Reader {
 export async function readContents(shape: unknown, options: ContentsOptions): Promise<Contents> {
   const reader = new Reader(options);
   if (options.trustOnly !== true) await readOwn(reader, { shape, now: options.now });
-  await readTrust(reader, { trust: at(shape, "trust"), now: options.now });
+  const trust = await readTrust(reader, { shape: at(shape, "trust"), ...options });
   const { problems, warnings, files, read } = reader;
   const bytes = (path: Path): Buffer => {
     const found = read.get(JSON.stringify(path));
     if (found === undefined) throw new PipegateError("internal", `${pathText(path)} was not read`);
     return found.bytes;
   };
-  return { problems, warnings, files, bytes, text: (path) => bytes(path).toString("utf8") };
+  return {
+    problems,
+    warnings,
+    files,
+    bytes,
+    text: (path) => bytes(path).toString("utf8"),
+    trust: () => {
+      if (trust === undefined) throw new PipegateError("internal", "no trust was built");
+      return trust;
+    },
+  };
 }
 
 async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown; readonly now: number }): Promise<void> {
@@ -111,19 +125,31 @@ async function readPair(
     for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
 }
 
-async function readTrust(reader: Reader, { trust, now }: { readonly trust: unknown; readonly now: number }): Promise<void> {
-  const listed = asList(at(trust, "ca"));
-  const ca = await readListed(reader, { path: ["trust", "ca"], named: listed, now });
-  const whole = ca.length === listed.length;
-  const stranded = whole ? strandedAuthorities({ ca: ca.map(({ text }) => text), now }) : [];
-  for (const { index, error } of stranded) reader.problem(ca[index]!.path, `${ca[index]!.label} ${faultOf(error)}`);
-  for (const [index, file] of asList(at(trust, "crl")).entries()) {
+interface TrustRead {
+  readonly shape: unknown;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly known?: Trust | undefined;
+}
+
+/** Undefined: something is wrong, which is told. In steps, for lists may be long. */
+async function readTrust(reader: Reader, { shape, now, known }: TrustRead): Promise<Trust | undefined> {
+  const named = asList(at(shape, "ca"));
+  const ca = await readListed(reader, { path: ["trust", "ca"], named, now });
+  const crl: Named[] = [];
+  for (const [index, file] of asList(at(shape, "crl")).entries()) {
     const list = await reader.file(["trust", "crl", index], file, { largest: MAX_LIST });
-    // A CA that is refused above would only make its list look foreign.
-    if (list === undefined || !whole || stranded.length > 0) continue;
-    const fault = judged(() => void createTrust({ ca: ca.map(({ text }) => text), crl: [list.bytes], now }));
-    if (fault !== undefined) reader.problem(list.path, `${list.label} ${fault}`);
+    if (list !== undefined) crl.push(list);
   }
+  if (ca.length === 0 || ca.length < named.length) return undefined; // without a CA its list would look foreign
+  const onExpired = at(shape, "onExpired") === "warn" ? "warn" : "refuse";
+  const examined = await examineTrust({ ca: ca.map(({ text }) => text), crl: crl.map(({ bytes }) => bytes), now, onExpired, known });
+  if (examined.trust !== undefined) return examined.trust;
+  for (const { entry, index, error } of examined.faults) {
+    const { path, label } = (entry === "ca" ? ca : crl)[index]!;
+    reader.problem(path, `${label} ${faultOf(error)}`);
+  }
+  return undefined;
 }
 
 /** Those that are good by themselves. */

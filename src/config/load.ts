@@ -6,6 +6,7 @@
 import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
+import type { Trust } from "../identity/trust.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
 import { configDefaults, type AuditConfig, type Config, type ListenerConfig, type PenaltiesConfig, type TrustConfig } from "./config.ts";
@@ -24,6 +25,8 @@ const MAX_CONFIG = 1 << 20;
 export interface LoadOptions {
   /** Milliseconds since the epoch, for what expires. Default: now. */
   readonly now?: number;
+  /** The trust in force: of what has not changed nothing is read again, and all the same it comes back itself. */
+  readonly known?: Trust | undefined;
 }
 
 export interface LoadedConfig extends Config {
@@ -34,9 +37,9 @@ export interface LoadedConfig extends Config {
 }
 
 /** Reads and judges a config file and every file that it names. Rejects with a ConfigError that lists all that is wrong. */
-export async function loadConfig(file: string, { now = Date.now() }: LoadOptions = {}): Promise<LoadedConfig> {
+export async function loadConfig(file: string, { now = Date.now(), known }: LoadOptions = {}): Promise<LoadedConfig> {
   const text = await readText(file);
-  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false });
+  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false, known });
   return { ...config, file, files: [file, ...config.files] };
 }
 
@@ -49,8 +52,8 @@ export interface FromOptions extends LoadOptions {
  * The same from a plain object of the shape of the file: `{ listeners: [{ listen: "127.0.0.1:8443" }], ... }`, units and all.
  * Where the file names certificates and keys, PEM texts may stand. Rejects with a ConfigError.
  */
-export async function configFrom(object: unknown, { now = Date.now(), folder = "." }: FromOptions = {}): Promise<Config> {
-  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true });
+export async function configFrom(object: unknown, { now = Date.now(), folder = ".", known }: FromOptions = {}): Promise<Config> {
+  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true, known });
   return config;
 }
 
@@ -99,9 +102,9 @@ export interface LoadedPolicy extends Pick<Config, "trust" | "rules" | "warnings
 }
 
 /** As loadConfig, but our certificate and key, and those for back ends, are not read: for who may not read them. */
-export async function loadPolicy(file: string, { now = Date.now() }: LoadOptions = {}): Promise<LoadedPolicy> {
+export async function loadPolicy(file: string, { now = Date.now(), known }: LoadOptions = {}): Promise<LoadedPolicy> {
   const judged = judge(readYaml(await readText(file)));
-  const contents = await readContents(judged.shape, { folder: dirname(file), now, inline: false, trustOnly: true });
+  const contents = await readContents(judged.shape, { folder: dirname(file), now, inline: false, trustOnly: true, known });
   const problems = [...judged.problems, ...contents.problems.map((finding) => placed(judged.tree, finding))];
   if (problems.length > 0) throw new ConfigError(file, problems);
   const shape = judged.shape as ConfigShape;
@@ -151,15 +154,16 @@ interface CompleteOptions {
   readonly folder: string;
   readonly now: number;
   readonly inline: boolean;
+  readonly known: Trust | undefined;
 }
 
 /** Reads what is named, and makes the Config. Files are judged also when the text is wrong elsewhere. */
 async function complete(
   judged: Judged,
-  { file, folder, now, inline }: CompleteOptions,
+  { file, folder, now, inline, known }: CompleteOptions,
 ): Promise<Config & { readonly files: readonly string[] }> {
   const { tree } = judged;
-  const contents = await readContents(judged.shape, { folder, now, inline });
+  const contents = await readContents(judged.shape, { folder, now, inline, known });
   const found = [...contents.problems, ...socketPathProblems(judged.shape, folder)];
   const problems = [...judged.problems, ...found.map((finding) => placed(tree, finding))];
   if (problems.length > 0) throw new ConfigError(file, problems);
@@ -241,6 +245,7 @@ function makeTrust({ trust: { ca, crl = [], maxStaleness, onExpired, deny = [] }
     deny,
     ca: ca.map((_, index) => contents.text(["trust", "ca", index])),
     crl: crl.map((_, index) => contents.bytes(["trust", "crl", index])),
+    built: contents.trust(),
   };
 }
 

@@ -18,7 +18,7 @@ import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
 import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
-import type { ListenerRefusal, SecureConnection } from "../tls/listener.ts";
+import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener.ts";
 import { sessionOver } from "../tls/session-socket.ts";
 import type { Opener } from "./opener.ts";
 import type { Seen } from "./seen.ts";
@@ -96,28 +96,30 @@ export class Connections {
   /** Known, but not let in. */
   #turnAway(connection: SecureConnection, broken: Break): void {
     const { identity, source } = connection;
-    this.refused(
-      {
-        reason: broken.reason,
-        detail: broken.detail ?? "",
-        source,
-        fingerprint: identity.fingerprint,
-        connection: connection.alpn === ALPN ? connection : undefined,
-      },
-      { identity, retryAfter: broken.retryAfter },
-    );
-    if (connection.alpn !== ALPN) cutSocket(connection.socket, connection.below);
+    const framed = connection.alpn === ALPN ? connection : undefined;
+    const refusal: ListenerRefusal = {
+      reason: broken.reason,
+      detail: broken.detail ?? "",
+      source,
+      fingerprint: identity.fingerprint,
+      connection: framed,
+    };
+    this.refused(refusal, identity);
+    if (framed === undefined) cutSocket(connection.socket, connection.below);
+    else this.answer({ ...refusal, connection: framed }, broken.retryAfter);
   }
 
-  /** The door turned somebody away. Who speaks pipegate/1 is told why. */
-  refused(refusal: ListenerRefusal, known: { readonly identity?: Identity; readonly retryAfter?: number | undefined } = {}): void {
-    const { identity, retryAfter } = known;
+  /** Somebody was turned away, here or by the door. */
+  refused(refusal: ListenerRefusal, identity?: Identity): void {
     this.#options.journal.refusal({ ...refusal, identity, source: refusal.source.text, connection: refusal.connection?.id });
-    if (refusal.connection === undefined) return;
-    sessionOver(refusal.connection.socket, {
+  }
+
+  /** Who speaks pipegate/1 is told why. */
+  answer({ reason, connection }: AnswerableRefusal, retryAfter?: number): void {
+    sessionOver(connection.socket, {
       role: "gateway",
       clock: this.#options.clock,
-      refusal: { reason: refusal.reason, ...(retryAfter === undefined ? {} : { retryAfter }) },
+      refusal: { reason, ...(retryAfter === undefined ? {} : { retryAfter }) },
       helloTimeoutMs: REFUSAL_LINGER_MS,
       events: { closed: () => {} },
     });

@@ -1,7 +1,7 @@
 /**
- * From the DER of a presented chain to an identity or a reason: the one place where a certificate is believed. Every door uses it.
- * Promises: pure; the same verdict on both runtimes; a bounded number of parses and signature checks, whatever is presented.
- * Leaves to others: the TLS handshake, whether the session was resumed, what the identity may do.
+ * From the DER of a presented chain to an identity or a reason: the one place where a certificate is believed. Every door uses it, and
+ * whoever judges a peer that is connected already. Promises: pure; the same verdict on both runtimes; a bounded number of parses and
+ * signature checks, whatever is presented. Leaves to others: the TLS handshake, whether the session was resumed, what the identity may do.
  *
  * A certificate without extended key usage is taken (RFC 5280: unrestricted), as OpenSSL and rustls do; one that names usages must name
  * clientAuth, "any" is not enough. A revocation list that went out of date refuses everyone of its CA (`revoked`, the detail says why):
@@ -16,15 +16,27 @@ import { NameFault } from "./extensions.ts";
 import type { Identity } from "./identity.ts";
 import { keyFault, usageFault, versionFault } from "./leaf.ts";
 import { identityOf } from "./names.ts";
-import { findPath } from "./path.ts";
+import { findPath, type Anchor, type PathResult } from "./path.ts";
 import { Refusal, validityFault } from "./refusal.ts";
+import { revocationFault } from "./revocation.ts";
 import type { Trust } from "./trust.ts";
 
-export { createTrust, type Trust, type TrustOptions } from "./trust.ts";
+export { createTrust, loadTrust, type Trust, type TrustOptions } from "./trust.ts";
 
 export type Verdict =
-  | { readonly ok: true; readonly identity: Identity }
+  | { readonly ok: true; readonly identity: Identity; readonly proof: Proof }
   | { readonly ok: false; readonly reason: Reason; readonly detail: string; readonly fingerprint?: string };
+
+/** What it takes to judge a peer again when its certificates are not at hand any more. Signatures in it are facts for ever. */
+export interface Proof {
+  readonly identity: Identity;
+  /** From the leaf to the root; the leaf alone when OpenSSL proved it. */
+  readonly path: readonly [Certificate, ...Certificate[]];
+  /** CAs that were presented beside the leaf and may lead upwards by another path. */
+  readonly others: readonly Certificate[];
+  /** What the trust must still hold for the path to stand: its own part of the path; all that OpenSSL had when it alone knows the path. */
+  readonly needs: readonly Anchor[];
+}
 
 export interface JudgeOptions {
   /** Milliseconds since the epoch. */
@@ -39,6 +51,8 @@ export interface JudgeOptions {
 /** Leaves that were proven under a trust are remembered by their bytes: what they say and who issued them does not change. */
 const MAX_PROVEN = 10_000;
 const MAX_CHAIN = 10;
+/** What is kept of the CAs that a peer presents, for as long as it is connected or remembered. */
+const MAX_KEPT = 32 << 10;
 
 /** `chain`: DER as presented, leaf first. Never throws. */
 export function judge(chain: readonly Uint8Array[], trust: Trust, options: JudgeOptions): Verdict {
@@ -55,20 +69,28 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
 
 /**
  * The verdict on a leaf that was proven under this trust before: only times and revocation are left to judge. Undefined: it was not, or
- * a CA of its path is no longer valid and there may be another path.
+ * a CA of its path is no longer good and there may be another path.
  * `fingerprint`: `sha256:HEX` of the leaf that the peer presented and has shown to hold the key of, as the TLS stack computed it.
  */
 export function judgeAgain(fingerprint: string, trust: Trust, now: number): Verdict | undefined {
-  const proven = memory.get(trust)?.get(fingerprint);
-  const holds = proven?.path.slice(1).every((ca) => validityFault(ca, { now, whose: "a CA" }) === undefined);
-  return proven === undefined || holds === false ? undefined : verdictOn(fingerprint, () => proven, { trust, now });
+  const proof = memory.get(trust)?.get(fingerprint);
+  if (proof === undefined || pathFault(proof.path, { trust, now }) !== undefined) return undefined;
+  return verdictOn(fingerprint, () => proof, { trust, now });
 }
 
-function verdictOn(fingerprint: string, proof: () => Proven, moment: Moment): Verdict {
+/** The verdict on a peer that is connected, by the trust of today, which may be another than at its handshake. Never throws. */
+export function judgeStanding(proof: Proof, trust: Trust, now: number): Verdict {
+  const moment: Moment = { trust, now };
+  return verdictOn(proof.identity.fingerprint, () => (stands(proof, moment) ? proof : proveAgain(proof, moment)), moment);
+}
+
+function verdictOn(fingerprint: string, find: () => Proof, moment: Moment): Verdict {
   try {
-    const { path, identity } = proof();
-    judgeNow(path, moment);
-    return { ok: true, identity };
+    const proof = find();
+    const { identity, path } = proof;
+    const fault = leafFault(path, moment);
+    if (fault !== undefined) throw fault;
+    return { ok: true, identity, proof };
   } catch (error) {
     return { ok: false, ...reasonOf(error), fingerprint };
   }
@@ -90,43 +112,90 @@ export function boundsFault(chain: readonly Uint8Array[]): string | undefined {
   return large && `a certificate of ${large.length} bytes`;
 }
 
-/** What holds of a leaf for as long as the trust does; times and revocation are judged each time. */
-interface Proven {
-  readonly identity: Identity;
-  /** From the leaf to the root; the leaf alone when OpenSSL proved it. */
-  readonly path: readonly Certificate[];
-}
+const memory = new WeakMap<Trust, Map<string, Proof>>();
 
-const memory = new WeakMap<Trust, Map<string, Proven>>();
-
-function remember(proven: Proven, trust: Trust): Proven {
-  // A path that ends without a root was proven by OpenSSL in that one handshake: it is not ours to keep.
-  if (proven.path.length === 1) return proven;
+function remember(proof: Proof, trust: Trust): Proof {
+  // A path that ends without a root was proven by OpenSSL in that one handshake: it is not for others.
+  if (proof.path.length === 1) return proof;
   let known = memory.get(trust);
-  if (known === undefined) memory.set(trust, (known = new Map<string, Proven>()));
+  if (known === undefined) memory.set(trust, (known = new Map<string, Proof>()));
   if (known.size >= MAX_PROVEN) known.delete(known.keys().next().value as string); // the oldest
-  known.set(proven.identity.fingerprint, proven);
-  return proven;
+  known.set(proof.identity.fingerprint, proof);
+  return proof;
 }
 
-function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRuntime }: JudgeOptions): Proven {
+function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRuntime }: JudgeOptions): Proof {
   const [leaf, ...others] = chain.map((der) => parseCertificate(Buffer.from(der))) as [Certificate, ...Certificate[]];
   const unfit = versionFault(leaf) ?? keyFault(leaf) ?? usageFault(leaf);
   if (unfit !== undefined) throw unfit;
-  const named = identityOf(leaf, leaf.notAfter);
-  if (typeof named === "string") throw new Refusal("bad_san", named);
+  const identity = identityOf(leaf, leaf.notAfter);
+  if (typeof identity === "string") throw new Refusal("bad_san", identity);
   const late = validityFault(leaf, { now, whose: "the certificate" });
   if (late !== undefined) throw late;
-  const found = findPath(leaf, { others, anchors: trust.anchors, now });
-  if (found.path !== undefined)
-    return { identity: { ...named, notAfter: Math.min(...found.path.map(({ notAfter }) => notAfter)) }, path: found.path };
+  const found = pathOf(leaf, others, { trust, now });
+  if (found.path !== undefined) return proofOf({ identity, path: found.path, others: keptOf(leaf, others), trust });
   // OpenSSL proved a path through certificates that the runtime does not show.
   if (!verifiedByRuntime || others.length > 0 || found.issuers > 0) throw found.refusal;
-  if (trust.crls.size === 0) return { identity: named, path: [leaf] };
+  // Of the CAs that are not valid now it has used none.
+  const needs = trust.anchors.filter(({ certificate }) => validityFault(certificate, { now, whose: "" }) === undefined);
+  if (trust.crls.size === 0) return { identity, path: [leaf], others: [], needs };
   throw new Refusal(
     "unknown_issuer",
     `issued by ${leaf.issuerText}, which may be revoked and is not shown here: add it to trust.ca beside its root`,
   );
+}
+
+function pathOf(leaf: Certificate, others: readonly Certificate[], { trust, now }: Moment): PathResult {
+  const revocation = (ca: Certificate, issuer: Certificate): Refusal | undefined => revocationFault(ca, { issuer, lists: trust, now });
+  return findPath(leaf, { others, anchors: trust.anchors, now, revocation });
+}
+
+interface ProofParts extends Omit<Proof, "path" | "needs"> {
+  readonly path: readonly Certificate[];
+  readonly trust: Trust;
+}
+
+function proofOf({ identity, path, others, trust }: ProofParts): Proof {
+  return {
+    identity: { ...identity, notAfter: Math.min(...path.map(({ notAfter }) => notAfter)) },
+    path: path as Proof["path"],
+    others,
+    needs: trust.anchors.filter(({ certificate }) => path.includes(certificate)),
+  };
+}
+
+/** Of what was presented, what could ever issue the leaf or a CA above it, by its name, up to a bound. */
+function keptOf(leaf: Certificate, others: readonly Certificate[]): readonly Certificate[] {
+  const kept = [leaf]; // grows while it is walked: from child to issuers
+  let bytes = 0;
+  for (const child of kept) {
+    for (const issuer of others) {
+      if (kept.includes(issuer) || !issuer.ca || !issuer.subject.equals(child.issuer)) continue;
+      bytes += issuer.der.length;
+      if (bytes > MAX_KEPT) return kept.slice(1);
+      kept.push(issuer);
+    }
+  }
+  return kept.slice(1);
+}
+
+/** Whether the path that was found once is a path today. */
+function stands({ path, needs }: Proof, moment: Moment): boolean {
+  const { trust, now } = moment;
+  if (!needs.every(({ fingerprint }) => trust.byFingerprint.has(fingerprint))) return false;
+  if (path.length > 1) return pathFault(path, moment) === undefined;
+  // Of the CAs that are not shown nobody knows whether a list has them.
+  return trust.crls.size === 0 && needs.every(({ certificate }) => validityFault(certificate, { now, whose: "" }) === undefined);
+}
+
+/** Another path for the same leaf, from what was presented with it. */
+function proveAgain({ identity, path: [leaf, ...above], others }: Proof, moment: Moment): Proof {
+  const late = validityFault(leaf, { now: moment.now, whose: "the certificate" });
+  if (late !== undefined) throw late;
+  const { path, refusal } = pathOf(leaf, others, moment) as PathResult & { readonly refusal?: Refusal };
+  if (path !== undefined) return proofOf({ identity, path, others, trust: moment.trust });
+  if (above.length > 0) throw refusal;
+  throw new Refusal("unknown_issuer", `issued by ${leaf.issuerText}: its chain cannot be proven again, connect again`);
 }
 
 interface Moment {
@@ -135,23 +204,17 @@ interface Moment {
   readonly now: number;
 }
 
-function judgeNow(path: readonly Certificate[], moment: Moment): void {
-  const { trust, now } = moment;
-  for (const [index, certificate] of path.entries()) {
-    const late = validityFault(certificate, { now, whose: index === 0 ? "the certificate" : "a CA of its chain" });
-    if (late !== undefined) throw late;
-  }
-  if (trust.crls.size === 0) return;
-  // A root is its own issuer: a list of its own can end it.
-  for (const [index, certificate] of path.entries()) judgeRevocation(certificate, path[index + 1] ?? certificate, moment);
+function leafFault([leaf, issuer]: Proof["path"], { trust, now }: Moment): Refusal | undefined {
+  return validityFault(leaf, { now, whose: "the certificate" }) ?? revocationFault(leaf, { issuer: issuer ?? leaf, lists: trust, now });
 }
 
-/** Whatever list of that name has the serial revokes it; lists of the very key are what must be up to date. */
-function judgeRevocation({ issuer: name, serial }: Certificate, issuer: Certificate, { trust, now }: Moment): void {
-  const lists = trust.crls.get(name.toString("hex")) ?? [];
-  if (lists.some(({ revoked }) => revoked.has(serial))) throw new Refusal("revoked", `serial ${serial}`);
-  const own = lists.filter(({ by }) => by.der.equals(issuer.publicKey.der));
-  if (own.length > 0 && own.every(({ nextUpdate }) => now > nextUpdate)) {
-    throw new Refusal("revoked", "the revocation list of its CA is out of date");
+/** What is wrong today with the CAs of a path. A root is its own issuer: a list of its own can end it. */
+function pathFault(path: Proof["path"], { trust, now }: Moment): Refusal | undefined {
+  for (let at = 1; at < path.length; at++) {
+    const ca = path[at]!;
+    const fault =
+      validityFault(ca, { now, whose: "a CA of its chain" }) ?? revocationFault(ca, { issuer: path[at + 1] ?? ca, lists: trust, now });
+    if (fault !== undefined) return fault;
   }
+  return undefined;
 }

@@ -1,7 +1,7 @@
 /**
  * The way from a leaf to a root that is trusted. Names and key identifiers only propose an issuer; its signature decides.
  * Promises: a bounded number of signature checks, whatever is presented; the same way on both runtimes; every CA of it may issue client
- * certificates, is strong enough and valid now. Leaves to others: the leaf itself, revocation.
+ * certificates, is strong enough, valid now and not revoked. Leaves to others: the leaf itself, what revocation lists say.
  */
 import { Eku, KeyUsage, type Certificate } from "./certificate.ts";
 import { Refusal, validityFault } from "./refusal.ts";
@@ -15,6 +15,8 @@ const MAX_SIGNATURE_CHECKS = 16;
 /** A CA that is trusted. */
 export interface Anchor {
   readonly certificate: Certificate;
+  /** Of the certificate. */
+  readonly fingerprint: string;
   /**
    * It ends a path. Otherwise it is an intermediate: known, but believed only below its own root, as OpenSSL has it.
    */
@@ -27,6 +29,8 @@ export interface PathOptions {
   readonly anchors: readonly Anchor[];
   /** Milliseconds since the epoch. */
   readonly now: number;
+  /** What revocation has against a CA, under the certificate of its issuer; a root is its own. */
+  readonly revocation?: (ca: Certificate, issuer: Certificate) => Refusal | undefined;
 }
 
 /** From the leaf to the root, both included, or why there is no path. `issuers`: how many could have issued the leaf, by their names. */
@@ -34,27 +38,25 @@ export type PathResult =
   | { readonly path: readonly Certificate[] }
   | { readonly path: undefined; readonly refusal: Refusal; readonly issuers: number };
 
-export function findPath(leaf: Certificate, { others, anchors, now }: PathOptions): PathResult {
+export function findPath(leaf: Certificate, { others, anchors, now, revocation = () => undefined }: PathOptions): PathResult {
   const candidates = [...anchors, ...others.map((certificate) => ({ certificate, root: false }))];
-  const { path, nearest } = climb([leaf], { candidates, now });
+  const { path, nearest } = climb([leaf], { candidates, now, revocation });
   if (path !== undefined) return { path };
   const issuers = candidates.filter(({ certificate }) => couldIssue(certificate, leaf)).length;
   return { path: undefined, refusal: nearest ?? notTrusted(leaf), issuers };
 }
 
 /** What the best of clients would hear that comes from this CA and presents no other: nothing it says may ever be believed. */
-export function strandedFault({ certificate, root }: Anchor, { anchors, now }: Omit<PathOptions, "others">): Refusal | undefined {
+export function strandedFault({ certificate, root }: Anchor, { anchors, now }: Pick<PathOptions, "anchors" | "now">): Refusal | undefined {
   const fault = issuerFault(certificate, 0);
   if (fault !== undefined || root) return fault;
   // The CA stands for the leaf, too: what matters of that here is that there is one.
-  const { path, nearest } = climb([certificate, certificate], { candidates: anchors, now });
+  const { path, nearest } = climb([certificate, certificate], { candidates: anchors, now, revocation: () => undefined });
   return path === undefined ? (nearest ?? notTrusted(certificate)) : undefined;
 }
 
-interface Climb {
-  readonly candidates: readonly Anchor[];
-  /** Milliseconds since the epoch. */
-  readonly now: number;
+interface Climb extends Required<Pick<PathOptions, "now" | "revocation">> {
+  readonly candidates: readonly Omit<Anchor, "fingerprint">[];
 }
 
 interface Climbed {
@@ -64,7 +66,7 @@ interface Climbed {
 }
 
 /** From `start`, whose first is the leaf, upwards. */
-function climb(start: readonly Certificate[], { candidates, now }: Climb): Climbed {
+function climb(start: readonly Certificate[], { candidates, now, revocation }: Climb): Climbed {
   let checks = 0;
   let nearest: Refusal | undefined;
 
@@ -80,11 +82,14 @@ function climb(start: readonly Certificate[], { candidates, now }: Climb): Climb
       }
       checks++;
       if (!isSignedBy(child.signed, issuer.publicKey)) continue;
-      const late = validityFault(issuer, { now, whose: "a CA of its chain" });
-      if (late === undefined) {
+      const over =
+        validityFault(issuer, { now, whose: "a CA of its chain" }) ??
+        (path.length > 1 ? revocation(child, issuer) : undefined) ??
+        (root ? revocation(issuer, issuer) : undefined);
+      if (over === undefined) {
         const whole = root ? [...path, issuer] : extend([...path, issuer]);
         if (whole !== undefined) return whole;
-      } else nearest ??= late;
+      } else nearest ??= over;
     }
     return undefined;
   };

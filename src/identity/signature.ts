@@ -3,7 +3,8 @@
  * Promises: a bad signature is false, never a throw; the same answer on Node and Deno. SHA-1, MD5 and RSA-PSS are not known here.
  */
 import type { Buffer } from "node:buffer";
-import { verify } from "node:crypto";
+import { createVerify, verify, type KeyObject } from "node:crypto";
+import { atOnce, type Steps } from "../base/steps.ts";
 import { DerFault, DerReader, oidText, Tag, wholeBits } from "./der.ts";
 import { keyObject, KeyAlgorithm, type PublicKey } from "./public-key.ts";
 import { P521 } from "./strength.ts";
@@ -62,13 +63,41 @@ export function signatureWeakness({ algorithm }: Signed, key?: PublicKey): strin
   return key?.curve === P521 && known.hash === "sha256" ? "signed with SHA-256 by a P-521 key" : undefined;
 }
 
+/** Who made a signature that was proven: a fact for as long as the value lives, whatever is trusted meanwhile. */
+const makers = new WeakMap<Signed, PublicKey>();
+
 /** Whether `key` made the signature, with an algorithm that is strong enough and its own. */
 export function isSignedBy(signed: Signed, key: PublicKey): boolean {
+  return atOnce(signatureSteps(signed, key));
+}
+
+const PIECE = 256 << 10;
+
+/** The same in steps, for what is large. */
+export function* signatureSteps(signed: Signed, key: PublicKey): Steps<boolean> {
   const algorithm = algorithms.get(signed.algorithm);
   if (algorithm === undefined || algorithm.key !== key.algorithm || signatureWeakness(signed, key) !== undefined) return false;
+  if (makers.get(signed)?.der.equals(key.der) === true) return true;
   try {
-    return verify(algorithm.hash, signed.body, keyObject(key), signed.signature);
+    const proven = yield* verifySteps(signed, { hash: algorithm.hash, key: keyObject(key) });
+    if (proven) makers.set(signed, key);
+    return proven;
   } catch {
     return false; // not a key or a signature that the runtime can read
   }
+}
+
+interface VerifyOptions extends Pick<Algorithm, "hash"> {
+  readonly key: KeyObject;
+}
+
+function* verifySteps({ body, signature }: Signed, { hash, key }: VerifyOptions): Steps<boolean> {
+  // What the Edwards curves sign can only be given whole: 16 MiB take them some 50 ms.
+  if (hash === null || body.length <= PIECE) return verify(hash, body, key, signature);
+  const check = createVerify(hash);
+  for (let at = 0; at < body.length; at += PIECE) {
+    check.update(body.subarray(at, at + PIECE));
+    yield;
+  }
+  return check.verify(key, signature);
 }

@@ -11,7 +11,7 @@ import * as wire from "./frame.ts";
 import { Flag, Resumed, Type, type OpenFields } from "./frame.ts";
 import { decodeParameters, parameterDefaults, readRetryAfter, type Parameters } from "./parameters.ts";
 import { decodeText } from "./text.ts";
-import { decodeTlvs, type Tlv } from "./tlv.ts";
+import { CRITICAL, decodeTlvs, type Tlv } from "./tlv.ts";
 
 /** Sizes, flags and place of a control frame. */
 export function judgeControl(type: number, flags: number, { id, length }: { readonly id: number; readonly length: number }): void {
@@ -58,6 +58,8 @@ function controlBounds(type: number): readonly [min: number, max: number, onStre
       return [8, wire.MAX_HELLO, false];
     case Type.ACK:
       return [8, 8, false];
+    case Type.NOTICE:
+      return [0, wire.MAX_NOTICE, false];
     case Type.REGISTER:
     case Type.REGISTERED:
     case Type.UNREGISTER:
@@ -158,6 +160,19 @@ export function readGoaway(flags: number, payload: Buffer): Goaway {
     graceMs: payload.readUInt32BE(8),
     final: (flags & Flag.FINAL) !== 0,
   };
+}
+
+/** Keys that this version does not know are passed over: whoever needs to be understood does not send a NOTICE. */
+export function readNotice(payload: Buffer): wire.Notice {
+  let notice: wire.Notice = {};
+  for (const { key, value } of decodeTlvs(payload, 0, payload.length)) {
+    if ((key & CRITICAL) !== 0) throw new ProtocolFault("protocol_error", "a notice is critical");
+    if (key !== wire.NoticeKey.CERTIFICATE_EXPIRES) continue;
+    const seconds = value.length === 8 ? wire.getU64(value, 0) : -1;
+    if (seconds < 0 || seconds > wire.MAX_MOMENT_S) throw new ProtocolFault("protocol_error", "a notice names no moment");
+    notice = { certificateExpiresAt: seconds * 1000 };
+  }
+  return notice;
 }
 
 function readBreak(told: { readonly code: number; readonly retryAfter?: number; readonly detail?: string }): Break {

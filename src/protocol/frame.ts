@@ -26,6 +26,7 @@ export const Type = {
   PING: 0x84,
   PONG: 0x85,
   GOAWAY: 0x86,
+  NOTICE: 0xc0,
 } as const;
 
 /** A frame of a type that has this bit may be ignored by whoever does not know it. */
@@ -43,6 +44,13 @@ export const MAX_HELLO = 4096;
 export const MAX_METADATA = 4096;
 export const MAX_REASON = 256;
 export const MAX_STREAM_ID = 0x7fffffff;
+/** Largest NOTICE payload in bytes, how many of a session are sent and read, and the last moment that one can name: the end of the year 9999. */
+export const MAX_NOTICE = 1024;
+export const MAX_NOTICES = 16;
+export const MAX_MOMENT_S = 253_402_300_799;
+
+/** Keys of a NOTICE. */
+export const NoticeKey = { CERTIFICATE_EXPIRES: 1 } as const;
 
 /** Writes a header at `offset`. */
 export function putHeader(buffer: Buffer, offset: number, length: number, type: number, flags: number, id: number): void {
@@ -178,6 +186,24 @@ export function encodeGoaway(fields: GoawayFields): Buffer {
   buffer.writeUInt32BE(fields.code, HEADER + 4);
   buffer.writeUInt32BE(Math.min(0xffffffff, Math.ceil(fields.grace)), HEADER + 8);
   text.copy(buffer, HEADER + 12);
+  return buffer;
+}
+
+/** What a gateway has to say of the peer's certificate; `certificateExpiresAt` in milliseconds since the epoch, sent in whole seconds. */
+export interface Notice {
+  readonly certificateExpiresAt?: number;
+}
+
+export function encodeNotice({ certificateExpiresAt }: Notice): Buffer {
+  const entries: Tlv[] = [];
+  if (certificateExpiresAt !== undefined) {
+    const value = Buffer.allocUnsafe(8);
+    putU64(value, Math.min(MAX_MOMENT_S, Math.max(0, Math.floor(certificateExpiresAt / 1000))), 0);
+    entries.push({ key: NoticeKey.CERTIFICATE_EXPIRES, value });
+  }
+  const tail = encodeTlvs(entries);
+  const buffer = frame(Type.NOTICE, 0, 0, tail.length);
+  tail.copy(buffer, HEADER);
   return buffer;
 }
 

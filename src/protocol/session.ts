@@ -9,7 +9,18 @@ import type { Break } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { ControlBudget } from "./budget.ts";
 import { NO_ERROR, toCode } from "./code.ts";
-import { judgeControl, judgeFirst, readAccept, readCredit, readGoaway, readHello, readOpen, readReset, readWelcome } from "./control.ts";
+import {
+  judgeControl,
+  judgeFirst,
+  readAccept,
+  readCredit,
+  readGoaway,
+  readHello,
+  readNotice,
+  readOpen,
+  readReset,
+  readWelcome,
+} from "./control.ts";
 import { Decoder, type FrameSink } from "./decoder.ts";
 import { ProtocolFault } from "./fault.ts";
 import * as wire from "./frame.ts";
@@ -31,6 +42,8 @@ export interface SessionEvents {
   open?(stream: Stream): void;
   /** The peer will take no more streams and closes after `graceMs`. */
   goaway?(notice: { readonly broken: Break; readonly graceMs: number }): void;
+  /** The gateway has something to say that changes nothing. Only of a client's session. */
+  notice?(notice: wire.Notice): void;
   /** Once, last; undefined after an orderly close by either side. */
   closed(broken: Break | undefined): void;
 }
@@ -89,6 +102,10 @@ export class Session {
   #broken: Break | undefined;
   /** Set by GOAWAY, from either side. */
   #draining: Break | undefined;
+  /** Set by `retire`. */
+  #retired = false;
+  /** Sent by a gateway, read by a client. */
+  #notices = 0;
   #helloTimer: Timer | undefined;
   #lingerTimer: Timer | undefined;
   #drainTimer: Timer | undefined;
@@ -197,6 +214,19 @@ export class Session {
     this.#sender.control(this.#goaway("draining", { graceMs, text: "", final: false }));
     this.#drainTimer = this.#clock.after(graceMs, () => this.close({ reason: "draining", detail: "the time to drain is over" }));
     if (this.#ids.live === 0 && this.#streams.size === 0) this.close();
+  }
+
+  /** Closes in order after the last stream; those that wait to be opened count, too. Whoever calls it opens no more. */
+  retire(): void {
+    this.#retired = true;
+    this.#closeWhenDrained();
+  }
+
+  /** Tells the client what it may want to know; of a gateway's session that is ready, `MAX_NOTICES` times at most, else nothing happens. */
+  notice(notice: wire.Notice): void {
+    if (this.role !== "gateway" || this.#state !== "active" || this.#notices >= wire.MAX_NOTICES) return;
+    this.#notices++;
+    this.#sender.control(wire.encodeNotice(notice));
   }
 
   /** Says goodbye with the reason, then closes; streams that are open break with it. Without a reason: an orderly close. */
@@ -350,6 +380,8 @@ export class Session {
         return this.#heartbeat.pong(payload);
       case Type.GOAWAY:
         return this.#onGoaway(flags, payload);
+      case Type.NOTICE:
+        return this.#onNotice(payload);
       case Type.ACK:
       case Type.REGISTER:
       case Type.REGISTERED:
@@ -461,6 +493,13 @@ export class Session {
     this.#draining = { reason: "draining", ...(detail === "" ? {} : { detail }) };
     this.#breakWaitingOpens(this.#draining);
     this.#events.goaway?.({ broken: broken ?? { reason: "draining" }, graceMs });
+  }
+
+  #onNotice(payload: Buffer): void {
+    this.#budget.charge(1);
+    if (this.role === "gateway" || this.#notices >= wire.MAX_NOTICES) return; // as one who does not know the frame
+    this.#notices++;
+    this.#events.notice?.(readNotice(payload));
   }
 
   // ---- credit out
@@ -587,7 +626,8 @@ export class Session {
   }
 
   #closeWhenDrained(): void {
-    if (this.#draining === undefined || this.#drainTimer === undefined || this.#streams.size > 0 || this.#ids.live > 0) return;
-    this.#clock.soon(() => this.close());
+    const drained = this.#draining !== undefined && this.#drainTimer !== undefined && this.#ids.live === 0;
+    const spent = this.#retired && this.#waitingOpens.length === 0;
+    if ((drained || spent) && this.#streams.size === 0) this.#clock.soon(() => this.close());
   }
 }

@@ -11,6 +11,7 @@ import { addressText, type SocketAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
+import { processDescriptors, type Descriptors } from "./descriptors.ts";
 import { facts } from "./facts.ts";
 import { Gate } from "./gate.ts";
 import { forget, resolve } from "./resolve.ts";
@@ -24,6 +25,8 @@ export interface DialOptions {
   /** From `dialTls`. Absent: no TLS. */
   readonly tls?: DialTls;
   readonly clock?: Clock;
+  /** Where connections take their descriptors from. Default: the process's. */
+  readonly descriptors?: Descriptors;
 }
 
 export interface TlsOptions {
@@ -80,7 +83,7 @@ export function dialTls(options: TlsOptions): DialTls {
 
 /** Tries the addresses in turn. Rejects with a PipegateError: target_unavailable, target_timeout, or cancelled when `signal` fired. */
 export async function dial(addresses: readonly SocketAddress[], options: DialOptions): Promise<Dialled> {
-  const { signal, tls, clock = systemClock } = options;
+  const { signal, tls, clock = systemClock, descriptors = processDescriptors() } = options;
   const deadline = clock.now() + options.timeoutMs;
   const failures: string[] = [];
   let onlyTimeouts = true;
@@ -109,7 +112,7 @@ export async function dial(addresses: readonly SocketAddress[], options: DialOpt
       const text = addressText(address.kind === "tcp" ? { ...address, host } : address);
       const ms = Math.max(0, (deadline - clock.now()) / (untried-- + left));
       try {
-        return { channel: await connectOne(address, { ms, signal, clock, host, tls }), text };
+        return { channel: await connectOne(address, { ms, signal, clock, host, tls, descriptors }), text };
       } catch (error) {
         failed(text, error);
       }
@@ -150,10 +153,18 @@ function bounded<Value>(promise: Promise<Value>, { ms, signal, clock }: Attempt)
   });
 }
 
-function connectOne(address: SocketAddress, how: Attempt & { readonly host: string; readonly tls: DialTls | undefined }): Promise<Channel> {
+interface Connecting extends Attempt {
+  readonly host: string;
+  readonly tls: DialTls | undefined;
+  readonly descriptors: Descriptors;
+}
+
+function connectOne(address: SocketAddress, how: Connecting): Promise<Channel> {
   const { signal, tls, ms } = how;
   return new Promise<Channel>((settle, reject) => {
     if (signal.aborted) return reject(signal.reason as Error);
+    const giveBack = how.descriptors.forBackEnd();
+    if (giveBack === undefined) return reject(new Error("the process has no descriptors left for back ends"));
     const socket =
       address.kind === "unix"
         ? connectNet({ path: address.path, allowHalfOpen: true })
@@ -165,6 +176,7 @@ function connectOne(address: SocketAddress, how: Attempt & { readonly host: stri
             keepAlive: true,
             keepAliveInitialDelay: 60_000,
           });
+    socket.once("close", giveBack);
     let done = false;
     const finish = (): boolean => {
       if (done) return false;

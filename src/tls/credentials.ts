@@ -9,7 +9,7 @@ import { PipegateError } from "../base/error.ts";
 import { CertificateKey, Eku, KeyUsage, parseCertificate, type Certificate } from "../identity/certificate.ts";
 import { SKEW_MS } from "../identity/refusal.ts";
 import { weakness } from "../identity/strength.ts";
-import { pemBlocks } from "../identity/trust.ts";
+import { pemBlocks } from "../identity/pem.ts";
 import type { Credentials } from "./listener-options.ts";
 
 export interface CheckOptions {

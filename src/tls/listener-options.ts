@@ -2,6 +2,8 @@
 import type { SocketAddress } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Trust } from "../identity/judge.ts";
+import type { Descriptors } from "../runtime/descriptors.ts";
+import type { Penalties } from "./penalties.ts";
 
 export interface Credentials {
   /** PEM, leaf first, then the chain. */
@@ -27,6 +29,12 @@ export interface ListenerOptions extends ServedOptions {
   /** Handshakes under way, in all and from one source address (an IPv6 /64 is one). */
   readonly maxHandshakes: number;
   readonly maxHandshakesPerSource: number;
+  /** Who is refused after the handshake hears of it so much later; meanwhile the handshake counts as under way. 0: at once. */
+  readonly refusalDelayMs: number;
+  /** What sources owe for handshakes that failed; one for all listeners of a gateway. Default: nobody owes anything. */
+  readonly penalties?: Penalties;
+  /** Where connections take their descriptors from. Default: the process's. */
+  readonly descriptors?: Descriptors;
   /** Default: the system's. */
   readonly clock?: Clock;
 }
@@ -36,4 +44,5 @@ export const listenerDefaults = {
   maxConnections: 10_000,
   maxHandshakes: 512,
   maxHandshakesPerSource: 64,
+  refusalDelayMs: 250,
 } as const;

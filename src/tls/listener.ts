@@ -6,22 +6,27 @@
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { SocketAddress } from "../base/address.ts";
-import { systemClock, type Clock, type Timer } from "../base/clock.ts";
+import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
-import { judge, judgeAgain, type Verdict } from "../identity/judge.ts";
+import { judge, judgeAgain, type Proof, type Verdict } from "../identity/judge.ts";
 import { authorityTexts } from "../identity/trust.ts";
 import { ALPN } from "../protocol/frame.ts";
 import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
+import { processDescriptors, type Descriptors } from "../runtime/descriptors.ts";
 import { facts } from "../runtime/facts.ts";
+import { keepUnread } from "../runtime/unread.ts";
 import { cutSocket } from "../runtime/socket-channel.ts";
 import { createServer, type Secured, type TlsServer, type TlsServerOptions } from "../runtime/tls-server.ts";
 import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
+import { ExpectedProbes, type ExpectedProbe } from "./expected.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
+import { Handshakes } from "./handshakes.ts";
 import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
+import { askedName, isServerName } from "./server-name.ts";
 import { sourceOf, type Source } from "./source.ts";
 
 /** A TLS connection that is open. Its error listener is set. */
@@ -42,6 +47,8 @@ interface OpenConnection {
 
 export interface SecureConnection extends OpenConnection {
   readonly identity: Identity;
+  /** For judging it again when trust or time have moved on. */
+  readonly proof: Proof;
 }
 
 export interface ListenerRefusal {
@@ -50,14 +57,21 @@ export interface ListenerRefusal {
   readonly source: Source;
   readonly fingerprint?: string | undefined;
   readonly serverName?: string | undefined;
-  /** Still open, and speaks pipegate/1: whoever gets this tells it why, and closes it. */
+  /** Still open, and speaks pipegate/1: `answer` comes for it, unless it leaves before. */
   readonly connection?: OpenConnection | undefined;
+}
+
+/** Of a connection that can be told. */
+export interface AnswerableRefusal extends ListenerRefusal {
+  readonly connection: OpenConnection;
 }
 
 export interface ListenerEvents {
   connection(connection: SecureConnection): void;
-  /** Once for each that came and was not let in. Without `connection` its socket is destroyed already. */
+  /** Once for each that came and was not let in, at once. */
   refused(refusal: ListenerRefusal): void;
+  /** After that, when the answer is due: whoever gets this tells the connection why, and closes it. */
+  answer(refusal: AnswerableRefusal): void;
   /** Accepting failed for want of descriptors or memory; it goes on by itself when there are some. */
   troubled?(error: Error): void;
 }
@@ -70,32 +84,20 @@ export interface Listener {
    * stay; those in their handshakes are judged by what is in force at its end. Throws a PipegateError (config) when they cannot be served.
    */
   prepare(served: ServedOptions): () => void;
+  /** A connection that the self-test is about to make: it is outside of all caps, and how it ends is told to it alone. */
+  expect(probe: ExpectedProbe): void;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
   stop(): void;
   /** The same; resolves when the address is free. */
   close(): Promise<void>;
 }
 
-/** A handshake under way. */
-interface Handshake {
-  readonly source: Source;
-  readonly timer: Timer;
-}
-
 let connections = 0;
 const boot = Date.now().toString(36);
 
-/** What a server name may look like; rustls takes no other either. */
-const dnsName = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/;
 const malformedName: Verdict = { ok: false, reason: "not_tls", detail: "asked for a server name that is none" };
 
-/** In lower case. An address is no name. */
-function askedName(socket: TLSSocket): string | undefined {
-  const name: unknown = (socket as { readonly servername?: unknown }).servername;
-  return typeof name === "string" && name !== "" && !isAddress(name) ? name.toLowerCase() : undefined;
-}
-
-const isAddress = (name: string): boolean => /^\d+(?:\.\d+){3}$/.test(name) || name.includes(":");
+const seconds = (ms: number): string => `${Math.ceil(ms / 1000)} s`;
 
 class Door implements Listener {
   readonly #options: ListenerOptions;
@@ -104,8 +106,9 @@ class Door implements Listener {
   readonly #tls: TlsServer;
   readonly #server: Server;
   #served: ServedOptions;
-  readonly #handshakes = new Map<Socket, Handshake>();
-  readonly #bySource = new Map<string, number>();
+  readonly #handshakes: Handshakes;
+  readonly #descriptors: Descriptors;
+  readonly #expected = new ExpectedProbes();
   #open = 0;
   #stopped = false;
   #watch: AcceptWatch | undefined;
@@ -113,8 +116,10 @@ class Door implements Listener {
 
   constructor(options: ListenerOptions, events: ListenerEvents) {
     this.#options = options;
-    this.#events = events;
+    this.#events = { ...events, ...this.#expected.divert(events) };
     this.#clock = options.clock ?? systemClock;
+    this.#handshakes = new Handshakes(options, this.#clock);
+    this.#descriptors = options.descriptors ?? processDescriptors();
     this.address = options.address;
     this.#served = options;
     this.#tls = createServer(this.#tlsOptions(options), {
@@ -153,30 +158,33 @@ class Door implements Listener {
     });
   }
 
+  expect(probe: ExpectedProbe): void {
+    this.#expected.expect(probe);
+  }
+
   /** Whether this socket may begin a handshake. */
   #accept(socket: Socket): boolean {
-    const { address, maxConnections, maxHandshakes, maxHandshakesPerSource, handshakeTimeoutMs } = this.#options;
-    const source = sourceOf(socket, address.kind);
+    const probe = this.#expected.take(socket);
+    const source = probe ?? sourceOf(socket, this.#options.address.kind);
     if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
-    const ofSource = this.#bySource.get(source.key) ?? 0;
-    let full: string | undefined;
-    if (this.#open >= maxConnections) full = `${maxConnections} connections are open`;
-    else if (this.#handshakes.size >= maxHandshakes) full = `${maxHandshakes} handshakes are under way`;
-    else if (ofSource >= maxHandshakesPerSource) full = `${maxHandshakesPerSource} handshakes of its address are under way`;
-    if (full !== undefined) {
-      this.#events.refused({ reason: "too_many_connections", detail: full, source });
+    const obstacle = probe === undefined ? this.#obstacle(source) : undefined;
+    const giveBack = obstacle === undefined ? this.#descriptors.forClient() : undefined;
+    if (giveBack === undefined) {
+      const scarce = { reason: "too_many_connections", detail: "the process has no descriptors left for connections" } as const;
+      this.#events.refused({ ...(obstacle ?? scarce), source });
       return false;
     }
     this.#open++;
-    this.#bySource.set(source.key, ofSource + 1);
-    const timer = this.#clock.after(handshakeTimeoutMs, () => {
+    const { handshakeTimeoutMs } = this.#options;
+    const late = (): void => {
       const { bytesRead } = socket;
       this.#refuse(socket, { reason: "handshake_timeout", detail: `not done after ${handshakeTimeoutMs} ms, ${bytesRead} bytes came` });
       socket.destroy();
-    });
-    this.#handshakes.set(socket, { source, timer });
+    };
+    this.#handshakes.enter(socket, { source, timeoutMs: handshakeTimeoutMs, late });
     socket.on("close", () => {
       this.#open--;
+      giveBack();
       const { bytesRead } = socket;
       // The TLS stack closes first and says why a moment later.
       setImmediate(() => this.#refuse(socket, handshakeFailure({ code: "ECONNRESET", message: "socket hang up" }, { bytesRead })));
@@ -184,23 +192,27 @@ class Door implements Listener {
     return true;
   }
 
-  /** The handshake is over, one way or another. Undefined when it was before. */
-  #leave(socket: Socket): Handshake | undefined {
-    const handshake = this.#handshakes.get(socket);
-    if (handshake === undefined) return undefined;
-    this.#handshakes.delete(socket);
-    handshake.timer.cancel();
-    const { key } = handshake.source;
-    const left = (this.#bySource.get(key) ?? 1) - 1;
-    if (left === 0) this.#bySource.delete(key);
-    else this.#bySource.set(key, left);
-    return handshake;
+  /** Why whoever comes from there may not even begin a handshake. */
+  #obstacle(source: Source): HandshakeFailure | undefined {
+    const { maxConnections, penalties } = this.#options;
+    const keptOutMs = penalties?.keptOut(source);
+    if (keptOutMs !== undefined)
+      return { reason: "rate_limited", detail: `its address failed too often and is kept out for ${seconds(keptOutMs)} yet` };
+    const full = this.#open >= maxConnections ? `${maxConnections} connections are open` : this.#handshakes.fullFor(source);
+    return full === undefined ? undefined : { reason: "too_many_connections", detail: full };
   }
 
   /** Tells it, unless this handshake's end was told before. */
   #refuse(below: Socket, failure: HandshakeFailure): void {
-    const handshake = this.#leave(below);
-    if (handshake !== undefined) this.#events.refused({ ...failure, source: handshake.source });
+    const source = this.#handshakes.leave(below);
+    if (source !== undefined) this.#events.refused({ ...this.#charged(failure, source), source });
+  }
+
+  /** With what its source has to pay for it. */
+  #charged(failure: HandshakeFailure, source: Source): HandshakeFailure {
+    const { reason, detail } = failure;
+    const keptOutMs = this.#options.penalties?.charge(source, reason);
+    return keptOutMs === undefined ? failure : { reason, detail: `${detail}; its address is kept out for ${seconds(keptOutMs)}` };
   }
 
   #failed(below: Socket, error: HandshakeError): void {
@@ -209,16 +221,16 @@ class Door implements Listener {
 
   #secured(secured: Secured): void {
     const { socket, below } = secured;
-    const handshake = this.#leave(below);
-    if (handshake === undefined || this.#stopped) return void socket.destroy(); // its time was over, or ours is
+    const source = this.#handshakes.leave(below);
+    if (source === undefined || this.#stopped) return void socket.destroy(); // its time was over, or ours is
     try {
-      this.#welcome(secured, handshake.source);
+      this.#welcome(secured, source);
     } catch (error) {
       socket.destroy();
       this.#events.refused({
         reason: "internal",
         detail: error instanceof Error ? (error.stack ?? error.message) : String(error),
-        source: handshake.source,
+        source,
       });
     }
   }
@@ -237,15 +249,31 @@ class Door implements Listener {
       serverName,
       source,
     };
-    const verdict = serverName === undefined || dnsName.test(serverName) ? this.#judge(socket, { current }) : malformedName;
+    const verdict = serverName === undefined || isServerName(serverName) ? this.#judge(socket, { current }) : malformedName;
     if (verdict.ok && (alpn !== undefined || this.#served.withoutAlpn))
-      return this.#events.connection({ ...connection, identity: verdict.identity });
-    const refusal: ListenerRefusal = verdict.ok
-      ? { reason: "alpn", detail: "no protocol was asked for", source, serverName, fingerprint: verdict.identity.fingerprint }
-      : { reason: verdict.reason, detail: verdict.detail, source, serverName, fingerprint: verdict.fingerprint };
-    const tellable = alpn === ALPN;
-    if (!tellable) cutSocket(socket, below);
-    this.#events.refused(tellable ? { ...refusal, connection } : refusal);
+      return this.#events.connection({ ...connection, identity: verdict.identity, proof: verdict.proof });
+    const failure = verdict.ok ? ({ reason: "alpn", detail: "no protocol was asked for" } as const) : verdict;
+    const fingerprint = verdict.ok ? verdict.identity.fingerprint : verdict.fingerprint;
+    this.#turnAway(connection, { ...this.#charged(failure, source), fingerprint });
+  }
+
+  /** Proven or not, it is not let in. The log has it at once, the peer later: whoever tries keys and names has to wait for each. */
+  #turnAway(connection: OpenConnection, failure: HandshakeFailure & { readonly fingerprint: string | undefined }): void {
+    const { socket, below, source, serverName, alpn } = connection;
+    const { reason, detail, fingerprint } = failure;
+    const refusal: ListenerRefusal = { reason, detail, source, serverName, fingerprint };
+    const tellable: AnswerableRefusal | undefined = alpn === ALPN ? { ...refusal, connection } : undefined;
+    this.#events.refused(tellable ?? refusal);
+    const letGo = keepUnread(connection);
+    this.#handshakes.answerLater(below, {
+      source,
+      delayMs: this.#options.refusalDelayMs,
+      answer: () => {
+        letGo();
+        if (tellable === undefined || socket.destroyed) cutSocket(socket, below);
+        else this.#events.answer(tellable);
+      },
+    });
   }
 
   /** The one guard from socket to identity. */
@@ -275,10 +303,7 @@ class Door implements Listener {
     this.#stopped = true;
     this.#watch?.stop();
     this.#server.close();
-    for (const socket of [...this.#handshakes.keys()]) {
-      this.#leave(socket); // nobody was refused
-      socket.destroy();
-    }
+    for (const socket of this.#handshakes.clear()) socket.destroy(); // nobody was refused
   }
 
   async close(): Promise<void> {

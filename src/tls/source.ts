@@ -6,6 +6,8 @@ export interface Source {
   readonly text: string;
   /** What counts as one source: an IPv4 address, an IPv6 /64, all of a unix socket. */
   readonly key: string;
+  /** Without its zone. Undefined for a unix socket. */
+  readonly address: string | undefined;
 }
 
 /** Undefined: whoever it was has left already. */
@@ -13,16 +15,17 @@ export function sourceOf(
   { remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">,
   kind: "tcp" | "unix",
 ): Source | undefined {
-  if (kind === "unix") return { text: "unix", key: "unix" };
+  if (kind === "unix") return { text: "unix", key: "unix", address: undefined };
   if (remoteAddress === undefined || remoteAddress === "") return undefined;
-  const address = remoteAddress.replace(/^::ffff:(?=\d+\.)/i, "");
-  if (!address.includes(":")) return { text: `${address}:${remotePort}`, key: address };
-  return { text: `[${address}]:${remotePort}`, key: prefixOf(address) };
+  const zoned = remoteAddress.replace(/^::ffff:(?=\d+\.)/i, "");
+  const address = zoned.split("%")[0] as string;
+  if (!address.includes(":")) return { text: `${address}:${remotePort}`, key: address, address };
+  return { text: `[${zoned}]:${remotePort}`, key: prefixOf(address), address };
 }
 
 /** The /64 of an IPv6 address, as four groups. */
 function prefixOf(address: string): string {
-  const [head = "", tail] = (address.split("%")[0] as string).split("::");
+  const [head = "", tail] = address.split("::");
   const front = head === "" ? [] : head.split(":");
   const back = tail === undefined || tail === "" ? [] : tail.split(":");
   const zeros = tail === undefined ? 0 : Math.max(0, 8 - front.length - back.length);

@@ -1,13 +1,13 @@
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { createConnection, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { echo } from "../support/echo-stream.ts";
 import { createTestCa, type TestCa } from "../support/mint.ts";
 import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
-import { type StandIn, standInGateway } from "../support/stand-in-gateway.ts";
+import { type StandIn, standInGateway, type StandInOptions } from "../support/stand-in-gateway.ts";
 
 let ca: TestCa;
 let gateway: StandIn;
@@ -141,5 +141,109 @@ describe("pipegate forward", () => {
     strict.sessions[0]!.close({ reason: "revoked" });
     expect(await end).toMatchObject({ status: 4, err: expect.stringMatching(/^pipegate: refused: the certificate is revoked/mu) });
     await strict.close();
+  });
+});
+
+describe("a forward whose certificate is renewed", () => {
+  interface Renewing {
+    readonly started: StandIn;
+    readonly child: ChildProcessWithoutNullStreams;
+    readonly port: number;
+    /** Exchanges the files NAME.pem and NAME-key.pem, each whole. */
+    put(pair: { readonly certificate: string; readonly key: string }): void;
+    close(): Promise<void>;
+  }
+  let number = 0;
+
+  async function renewing(options: Partial<StandInOptions> = {}): Promise<Renewing> {
+    const started = await standInGateway({ ca, ...options });
+    const name = `renewed-${number++}`;
+    const put: Renewing["put"] = ({ certificate, key }) => {
+      for (const [file, text] of [
+        [`${name}.pem`, certificate],
+        [`${name}-key.pem`, key],
+      ] as const) {
+        writeFileSync(join(place.folder, `${file}.new`), text, { mode: 0o600 });
+        renameSync(join(place.folder, `${file}.new`), join(place.folder, file));
+      }
+    };
+    put(ca.client("alice"));
+    const child = place.start(["forward", "0", "echo"], { ...settings, PIPEGATE_GATEWAY: started.address, PIPEGATE_CERT: `${name}.pem` });
+    const text = await says(child, /Ctrl-C ends it/u);
+    const port = Number(/:(\d+) is now/u.exec(text)?.[1]);
+    return { started, child, port, put, close: () => started.close() };
+  }
+
+  test("moves to it by itself: what is open stays on the old connection, what comes goes to the new one", async () => {
+    const { started, child, port, put, close } = await renewing();
+    const socket = createConnection({ port, host: "127.0.0.1" });
+    const echoed = (word: string): Promise<string> =>
+      new Promise((resolve) => {
+        socket.once("data", (chunk: Buffer) => resolve(chunk.toString()));
+        socket.write(word);
+      });
+    expect(await echoed("before")).toBe("before");
+    const renewed = ca.issue({ uri: "spiffe://dev/agent/alice", notAfter: Date.UTC(2049, 0, 2, 3, 4) });
+    const told = says(child, /the certificate was renewed: until 2049-01-02T03:04Z/u);
+    put(renewed);
+    await told;
+    expect(await echoed("after")).toBe("after");
+    expect((await exchange({ port, host: "127.0.0.1" }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    expect(started.serials).toHaveLength(2);
+    expect(started.serials[1]).toBe(renewed.serial);
+    const gone = new Promise<void>((resolve) => void started.sockets[0]!.once("close", () => resolve()));
+    socket.end();
+    await gone;
+    expect(await stop(child)).toBe(0);
+    await close();
+  });
+  test("keeps the old one while the new one does not fit, and says so; takes it once it does", async () => {
+    const { started, child, port, put, close } = await renewing();
+    const kept = says(child, /renewed-\d+-key\.pem does not belong to renewed-\d+\.pem; the old certificate stays in use/u);
+    put({ certificate: ca.client("alice").certificate, key: ca.client("alice").key });
+    await kept;
+    expect((await exchange({ port, host: "127.0.0.1" }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    const refused = says(child, /the renewed certificate is not taken: .*; the old one stays in use/u);
+    put(createTestCa({ cn: "foreign" }).client("alice"));
+    await refused;
+    expect((await exchange({ port, host: "127.0.0.1" }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    const renewed = says(child, /the certificate was renewed/u);
+    put(ca.client("alice"));
+    await renewed;
+    expect(started.sessions.length).toBeGreaterThan(1);
+    await stop(child);
+    await close();
+  });
+  test("waits for it when the gateway ends the connection because the old one has expired", async () => {
+    const { started, child, port, put, close } = await renewing();
+    const waits = says(child, /the certificate has expired; waiting for a renewed one in renewed-\d+\.pem/u);
+    started.sessions[0]!.close({ reason: "cert_expired" });
+    await waits;
+    const again = says(child, /the certificate was renewed.*\n(?:.*\n)*.*connected again/u);
+    put(ca.client("alice"));
+    await again;
+    expect((await exchange({ port, host: "127.0.0.1" }, Buffer.from("hi"))).got.toString()).toBe("hi");
+    expect(await stop(child)).toBe(0);
+    await close();
+  });
+  test("tries it once when the old one is revoked, and gives up with 4 when there is none", async () => {
+    const { started, child, put, close } = await renewing();
+    const again = says(child, /the certificate was renewed/u);
+    put(ca.client("alice"));
+    started.sessions[0]!.close({ reason: "revoked" }); // long before the watch has seen the new files
+    await again;
+    const end = ended(child);
+    started.sessions[1]!.close({ reason: "revoked" });
+    expect(await end).toMatchObject({ status: 4, err: expect.stringMatching(/refused: the certificate is revoked.*log/u) });
+    await close();
+  });
+  test("is told once that it expires", async () => {
+    const { started, child, close } = await renewing();
+    const told = says(child, /\n$/u);
+    const at = Date.now() + 7.5 * 3_600_000;
+    for (let n = 0; n < 3; n++) started.sessions[0]!.notice({ certificateExpiresAt: at });
+    expect(await told).toBe(`pipegate: your certificate expires in 7 h (${new Date(at).toISOString().slice(0, 16)}Z); renew it\n`);
+    await stop(child);
+    await close();
   });
 });

@@ -38,7 +38,10 @@ describe("pipegate status", () => {
     expect({ status, err }).toEqual({ status: 0, err: "" });
     const text = out.toString();
     expect(text).toMatch(
-      new RegExp(`^ready, listening on 127\\.0\\.0\\.1:${running.port}\nconnections: 1 now, 1 in all; pipes: 1 now\nrefusals: `, "u"),
+      new RegExp(
+        `^ready, listening on 127\\.0\\.0\\.1:${running.port}\nconfig: version 1, loaded [0-9]+ s ago\nconnections: 1 now, 1 in all; pipes: 1 now\nrefusals: `,
+        "u",
+      ),
     );
     expect(text).toMatch(/unknown_target 1/u);
     expect(text).toMatch(/^PIPE +IDENTITY +TARGET +BACK END/mu);
@@ -83,6 +86,7 @@ describe("the table", () => {
       version: 2,
       loadedAt: 0,
       reloadFailure: { at: 60_000, lines: ["pipegate.yaml:1:1: \u001b[2J"] },
+      judgedMs: 0,
       identities: [
         { identity: "x\n\u202e", fingerprint: "f", serial: "0a", issuer: "i", notAfter: 200_000_000, lastUse: 0, connections: 1 },
       ],
@@ -98,7 +102,7 @@ describe("the table", () => {
       "NOT TAKEN: what the config says now, tried 60 s ago; the one before goes on serving:",
       "  pipegate.yaml:1:1: \\u{1b}[2J",
     ]);
-    expect(lines.at(-1)).toMatch(/for 55 h +0a +1 +2 min ago$/u);
+    expect(lines.at(-1)).toMatch(/for 2 d +0a +1 +2 min ago$/u);
     expect(lines.join("")).not.toMatch(/[\u0000-\u001f\u202e]/u);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
-import { backoffMs, Link } from "../../src/client/link.ts";
+import { backoffMs, type Hope, Link } from "../../src/client/link.ts";
 import type { Client, MessagePipe, Pipe } from "../../src/client/types.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
@@ -18,6 +18,9 @@ class FakeSession implements Client {
   open(): Promise<Pipe & MessagePipe> {
     return Promise.reject(new PipegateError("forbidden"));
   }
+  renew(): Promise<void> {
+    return Promise.reject(new PipegateError("unreachable"));
+  }
   close(): Promise<void> {
     this.#end();
     return Promise.resolve();
@@ -29,7 +32,10 @@ class FakeSession implements Client {
 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
-function setUp(outcomes: (PipegateError | FakeSession)[]): {
+function setUp(
+  outcomes: (PipegateError | FakeSession)[],
+  hope?: (error: PipegateError) => Promise<Hope>,
+): {
   link: Link<FakeSession>;
   clock: FakeClock;
   first: FakeSession;
@@ -41,6 +47,7 @@ function setUp(outcomes: (PipegateError | FakeSession)[]): {
   const link = new Link(first, {
     clock,
     random: () => 1,
+    ...(hope ? { hope } : {}),
     dial: () => {
       const next = outcomes.shift() ?? new PipegateError("unreachable");
       said.push("dial");
@@ -49,6 +56,7 @@ function setUp(outcomes: (PipegateError | FakeSession)[]): {
     events: {
       connected: () => void said.push("connected"),
       away: (error, waitMs) => void said.push(`${error.code}, ${waitMs} ms`),
+      waiting: (error) => void said.push(`waiting: ${error.code}`),
       over: (error) => void said.push(`over: ${error?.code}`),
     },
   });
@@ -131,6 +139,48 @@ describe("a link", () => {
     }
     await turn();
     expect(said.filter((line) => line.includes(" ms"))).toEqual(["200", "400", "800", "1600"].map((ms) => `session_lost, ${ms} ms`));
+  });
+  test("waits for a word after a refusal that something else may mend, and dials at once when it comes", async () => {
+    const again = new FakeSession();
+    const { link, clock, first, said } = setUp([again], async () => "wait");
+    first.break(new PipegateError("cert_expired"));
+    await turn();
+    expect(said).toEqual(["connected", "waiting: cert_expired"]);
+    expect(clock.waiting).toBe(0);
+    expect(link.live).toBeUndefined();
+    link.retry();
+    await turn();
+    expect(said.slice(2)).toEqual(["dial", "connected"]);
+    expect(link.live).toBe(again);
+  });
+  test("dials at once when something is different already, and asks about each refusal anew", async () => {
+    const verdicts: Hope[] = ["again", "end"];
+    const { first, said, clock } = setUp([new PipegateError("forbidden")], async () => verdicts.shift()!);
+    first.break(new PipegateError("revoked"));
+    await turn();
+    expect(said).toEqual(["connected", "dial", "over: forbidden"]);
+    expect(clock.waiting).toBe(0);
+  });
+  test("does not miss a word that comes while it asks, or waits for its next attempt", async () => {
+    let answer!: (hope: Hope) => void;
+    const again = new FakeSession();
+    const { link, clock, first, said } = setUp(
+      [new PipegateError("unreachable"), again],
+      () => new Promise((resolve) => (answer = resolve)),
+    );
+    first.break(new PipegateError("cert_expired"));
+    await turn();
+    link.retry();
+    answer("wait");
+    await turn();
+    expect(said.slice(1)).toEqual(["dial", "unreachable, 200 ms"]);
+    link.retry();
+    await turn();
+    expect(said.slice(3)).toEqual(["dial", "connected"]);
+    expect(clock.waiting).toBe(0);
+    link.retry(); // there is a session: nothing to do
+    await turn();
+    expect(said).toHaveLength(5);
   });
   test("is over when closed, and leaves no timer", async () => {
     const { link, clock, first, said } = setUp([]);

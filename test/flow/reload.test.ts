@@ -89,10 +89,13 @@ describe("a reload", () => {
     ["a port that is taken", async (config) => ({ ...config, listeners: [...config.listeners, listener(backEnd.port)] })],
     ["a key of another certificate", (config) => ({ ...config, credentials: { ...config.credentials, key: ca.gateway().key } })],
     ["junk for a certificate", (config) => ({ ...config, credentials: { certificate: "junk", key: "junk" } })],
-    ["one bad rule among 100", (config) => ({
-      ...config,
-      rules: Array.from({ length: 100 }, (_, n) => ({ clients: [n === 57 ? "spiffe:/dev" : "*"], targets: ["*"], limits: {}, line: n })),
-    })],
+    [
+      "one bad rule among 100",
+      (config) => ({
+        ...config,
+        rules: Array.from({ length: 100 }, (_, n) => ({ clients: [n === 57 ? "spiffe:/dev" : "*"], targets: ["*"], limits: {}, line: n })),
+      }),
+    ],
     ["a deny-list entry that is none", (config) => ({ ...config, trust: { ...config.trust, deny: ["mallory"] } })],
   ];
   test.each(broken)("that cannot be served (%s) changes nothing, and says why", async (_, change) => {

@@ -23,7 +23,9 @@ const hash = (): Config["targets"] extends ReadonlyMap<string, infer Options> ? 
 const everyone = [{ clients: ["spiffe://dev/agent/mallory"] }, { clients: ["*"] }];
 const trusted = (changes: Partial<Parameters<typeof trustIn>[0]> = {}): Config["trust"] =>
   trustIn({ ca: [ca.certificate, other.certificate], maxStalenessMs: 1_000, ...changes });
-const rules = (clients: readonly string[], targets: readonly string[] = ["*"]): Config["rules"] => [{ clients, targets, limits: {}, line: 1 }];
+const rules = (clients: readonly string[], targets: readonly string[] = ["*"]): Config["rules"] => [
+  { clients, targets, limits: {}, line: 1 },
+];
 
 const bystanders = Array.from({ length: 10 }, (_, n) => `spiffe://dev/agent/n${n}`);
 
@@ -78,9 +80,12 @@ describe("a client that sends while others do", () => {
     for (const line of ended) expect(line).toMatchObject({ reason, fingerprint: victim.fingerprint });
     expect(setup.lines("refused")).toEqual([]);
     // Neither may it come again.
-    const again = connect({ gateway: `127.0.0.1:${setup.port}`, certificate: victim.certificate, key: victim.key, ca: ca.certificate }).then(
-      (client) => client.open("hash"),
-    );
+    const again = connect({
+      gateway: `127.0.0.1:${setup.port}`,
+      certificate: victim.certificate,
+      key: victim.key,
+      ca: ca.certificate,
+    }).then((client) => client.open("hash"));
     await expect(again).rejects.toMatchObject({ code: expect.stringMatching(new RegExp(`^(?:${reason}|unknown_issuer)$`, "u")) });
   });
 

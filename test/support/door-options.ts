@@ -14,6 +14,7 @@ export function doorOptions(ca: TestCa): ListenerOptions {
     trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
     alpn: ["pipegate/1"],
     withoutAlpn: false,
+    refusalDelayMs: 0, // tests of the delay set it
   };
 }
 

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { expect } from "vitest";
-import { listen, type Listener, type ListenerRefusal, type SecureConnection } from "../../src/tls/listener.ts";
+import { listen, type AnswerableRefusal, type Listener, type ListenerRefusal, type SecureConnection } from "../../src/tls/listener.ts";
 import type { ListenerOptions } from "../../src/tls/listener-options.ts";
 import { doorOptions } from "./door-options.ts";
 import type { TestCa } from "./mint.ts";
@@ -24,6 +24,8 @@ export interface TestDoor extends AsyncDisposable {
   readonly port: number;
   readonly connections: readonly SeenConnection[];
   readonly refusals: readonly ListenerRefusal[];
+  /** Those of them that were to be told. */
+  readonly answers: readonly AnswerableRefusal[];
   /** Waits for the next refusal that was not waited for, and gives it. */
   refusal(): Promise<ListenerRefusal>;
   connection(): Promise<SeenConnection>;
@@ -33,6 +35,7 @@ export interface TestDoor extends AsyncDisposable {
 export async function openDoor({ ca, options = {}, serve = answer }: DoorSetup): Promise<TestDoor> {
   const connections: SeenConnection[] = [];
   const refusals: ListenerRefusal[] = [];
+  const answers: AnswerableRefusal[] = [];
   let [nextRefusal, nextConnection] = [0, 0];
   const listener = await listen(
     {
@@ -45,6 +48,7 @@ export async function openDoor({ ca, options = {}, serve = answer }: DoorSetup):
         serve(connection);
       },
       refused: (refusal) => void refusals.push(refusal),
+      answer: (refusal) => void answers.push(refusal),
     },
   );
   const close = async (): Promise<void> => {
@@ -61,6 +65,7 @@ export async function openDoor({ ca, options = {}, serve = answer }: DoorSetup):
     port: listener.address.kind === "tcp" ? listener.address.port : 0,
     connections,
     refusals,
+    answers,
     refusal: () => nth(refusals, nextRefusal++),
     connection: () => nth(connections, nextConnection++),
     close,

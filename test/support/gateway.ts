@@ -3,6 +3,7 @@ import type { Clock } from "../../src/base/clock.ts";
 import type { Config, TrustConfig } from "../../src/config/config.ts";
 import { configDefaults } from "../../src/config/config.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/base/log.ts";
+import { createTrust } from "../../src/identity/trust.ts";
 import { Gateway } from "../../src/gateway.ts";
 import type { Rule } from "../../src/policy/rule.ts";
 import type { TargetOptions } from "../../src/target/target.ts";
@@ -40,10 +41,14 @@ export interface TestGateway extends AsyncDisposable {
   lines(event: string): readonly LogFields[];
   close(): Promise<void>;
 }
-/** The trust of a config, with its defaults. */
-export function trustIn(trust: Pick<TrustConfig, "ca"> & Partial<TrustConfig>): TrustConfig {
+/** The trust of a config, with its defaults, as of `now` (milliseconds since the epoch). */
+export function trustIn(
+  trust: Pick<TrustConfig, "ca"> & Partial<Omit<TrustConfig, "built">>,
+  { now = Date.now() }: { readonly now?: number } = {},
+): TrustConfig {
   const { maxStalenessMs, onExpired } = configDefaults;
-  return { crl: [], deny: [], maxStalenessMs, onExpired, ...trust };
+  const config = { crl: [], deny: [], maxStalenessMs, onExpired, ...trust };
+  return { ...config, built: createTrust({ ...config, now }) };
 }
 
 export async function startGateway(setup: GatewaySetup = {}): Promise<TestGateway> {

@@ -69,6 +69,6 @@ export function says(child: ChildProcessWithoutNullStreams, pattern: RegExp, str
 }
 
 /** Sends a signal. Not by `child.kill`: after that Deno reports the signal even where the child handled it and ended by itself. */
-export function tell(child: ChildProcessWithoutNullStreams, signal: "SIGTERM" | "SIGINT" | "SIGKILL"): void {
+export function tell(child: ChildProcessWithoutNullStreams, signal: "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGHUP"): void {
   process.kill(child.pid!, signal);
 }

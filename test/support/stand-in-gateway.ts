@@ -18,6 +18,8 @@ export interface StandIn {
   readonly sockets: TLSSocket[];
   /** Of each socket in turn: whether its TLS session was a resumed one. */
   readonly resumed: boolean[];
+  /** Of each socket in turn: the serial of the client's certificate, lower-case hex. */
+  readonly serials: string[];
   close(): Promise<void>;
 }
 
@@ -37,6 +39,7 @@ export async function standInGateway(options: StandInOptions): Promise<StandIn> 
   const sessions: Session[] = [];
   const sockets: TLSSocket[] = [];
   const resumed: boolean[] = [];
+  const serials: string[] = [];
   const trusted = (options.trust ?? options.ca).certificate;
   const server = createServer(
     {
@@ -53,6 +56,7 @@ export async function standInGateway(options: StandInOptions): Promise<StandIn> 
     (socket) => {
       sockets.push(socket);
       resumed.push(socket.isSessionReused());
+      serials.push(socket.getPeerCertificate().serialNumber.toLowerCase());
       socket.on("error", () => socket.destroy());
       if (options.instead) return options.instead(socket);
       const events = { open: options.open ?? echo, closed: () => {} };
@@ -66,6 +70,7 @@ export async function standInGateway(options: StandInOptions): Promise<StandIn> 
     sessions,
     sockets,
     resumed,
+    serials,
     close: () => {
       for (const socket of sockets) socket.destroy();
       return new Promise<void>((resolve) => void server.close(() => resolve()));

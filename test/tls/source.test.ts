@@ -14,7 +14,11 @@ describe("the source of a connection", () => {
     ["fe80::1%eth0", "fe80:0:0:0::/64", "[fe80::1%eth0]:1"],
     ["2001:db8:1:2::", "2001:db8:1:2::/64", "[2001:db8:1:2::]:1"],
   ])("of %s counts as %s", (remoteAddress, counts, text) => {
-    expect(sourceOf({ remoteAddress, remotePort: 1 }, "tcp")).toEqual({ key: counts, text });
+    expect(sourceOf({ remoteAddress, remotePort: 1 }, "tcp")).toEqual({
+      key: counts,
+      text,
+      address: remoteAddress.replace(/^::ffff:|%.*/g, ""),
+    });
   });
 
   test("is one for a whole /64, whatever the rest, and another for the next", () => {
@@ -31,6 +35,10 @@ describe("the source of a connection", () => {
 
   test("is nothing for who has left already, and one for a unix socket", () => {
     expect(sourceOf({ remoteAddress: undefined, remotePort: undefined }, "tcp")).toBeUndefined();
-    expect(sourceOf({ remoteAddress: undefined, remotePort: undefined }, "unix")).toEqual({ key: "unix", text: "unix" });
+    expect(sourceOf({ remoteAddress: undefined, remotePort: undefined }, "unix")).toEqual({
+      key: "unix",
+      text: "unix",
+      address: undefined,
+    });
   });
 });

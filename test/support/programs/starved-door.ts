@@ -7,7 +7,11 @@ import { createTestCa } from "../mint.ts";
 
 process.on("SIGTERM", () => process.exit(1)); // as the gateway does; Deno makes a pipe for signals, and panics when it cannot
 const ca = createTestCa();
-const listener = await listen(doorOptions(ca), { connection: ({ socket }) => void socket.write("hello"), refused: () => {} });
+const listener = await listen(doorOptions(ca), {
+  connection: ({ socket }) => void socket.write("hello"),
+  refused: () => {},
+  answer: () => {},
+});
 const port = listener.address.kind === "tcp" ? listener.address.port : 0;
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -1,0 +1,90 @@
+/**
+ * Connections to a listener that its own self-test makes: known by the port that they come from, on a unix socket as the next that comes.
+ * Promises: how such a one ends is told to the test and to nobody else; whoever is let in without the test's secret server name is none
+ * of them, and is served as everybody. Leaves to others: to dial, to judge.
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Reason } from "../base/reason.ts";
+import type { Source } from "./source.ts";
+
+export interface ProbeRefusal {
+  readonly reason: Reason;
+  readonly detail: string;
+}
+
+export interface ExpectedProbe {
+  /** The port that it comes from; undefined: of a unix socket, which has none. */
+  readonly port: number | undefined;
+  /** That it asks for, and nobody else knows. */
+  readonly serverName: string;
+  /** Once: how it ended. Without a refusal: it was let in. */
+  ended(refusal?: ProbeRefusal): void;
+  /** Instead of that: another client came first to a unix socket, and was let in. */
+  mistaken(): void;
+  /** It is no longer expected. */
+  readonly signal: AbortSignal;
+}
+
+interface Opened {
+  readonly socket: TLSSocket;
+  readonly source: Source;
+  readonly serverName: string | undefined;
+}
+
+interface Refused extends ProbeRefusal {
+  readonly source: Source;
+  readonly connection?: Opened | undefined;
+}
+
+/** Of a listener's events, those that end a handshake. */
+interface Ends<Connection, Refusal> {
+  connection(connection: Connection): void;
+  refused(refusal: Refusal): void;
+}
+
+export class ExpectedProbes {
+  readonly #waiting = new Map<number | undefined, ExpectedProbe>();
+  readonly #taken = new WeakMap<Source, ExpectedProbe>();
+
+  expect(probe: ExpectedProbe): void {
+    this.#waiting.set(probe.port, probe);
+    const forget = (): void => void (this.#waiting.get(probe.port) === probe && this.#waiting.delete(probe.port));
+    probe.signal.addEventListener("abort", forget, { once: true });
+  }
+
+  /** The source that an expected socket counts as: its own, so that no other pays for it. Undefined: it is not expected. */
+  take({ remotePort }: Pick<Socket, "remotePort">): Source | undefined {
+    if (this.#waiting.size === 0) return undefined;
+    const probe = this.#waiting.get(remotePort);
+    if (probe === undefined) return undefined;
+    this.#waiting.delete(remotePort);
+    const source =
+      probe.port === undefined
+        ? { text: "unix", key: "unix", address: undefined }
+        : { text: "self-test", key: probe.serverName, address: undefined };
+    this.#taken.set(source, probe);
+    return source;
+  }
+
+  divert<Connection extends Opened, Refusal extends Refused>(events: Ends<Connection, Refusal>): Ends<Connection, Refusal> {
+    return {
+      connection: (connection) => {
+        const probe = this.#taken.get(connection.source);
+        if (probe === undefined) return events.connection(connection);
+        if (connection.serverName !== probe.serverName) {
+          probe.mistaken();
+          return events.connection(connection);
+        }
+        connection.socket.resume().end(); // what it hands out for resuming has still to arrive
+        probe.ended();
+      },
+      refused: (refusal) => {
+        const probe = this.#taken.get(refusal.source);
+        if (probe === undefined) return events.refused(refusal);
+        refusal.connection?.socket.destroy();
+        probe.ended(refusal);
+      },
+    };
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The handshakes under way, counted in all and by source, each with its deadline. One that ended in a refusal may stay for a while until it
+ * is answered: its place is taken until then, so hammering at the door costs whoever does it. Promises: every count goes down once, every
+ * timer ends with its handshake. Leaves to others: sockets, and what a refusal is.
+ */
+import type { Socket } from "node:net";
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Source } from "./source.ts";
+
+export interface HandshakeCaps {
+  readonly maxHandshakes: number;
+  readonly maxHandshakesPerSource: number;
+}
+
+interface Handshake {
+  readonly source: Source;
+  readonly timer: Timer;
+  /** Refused, and told so to the log; its answer is due later. */
+  readonly isRefused: boolean;
+}
+
+/** So many wait for their answer; whoever is refused beyond that has it at once, and others find places. */
+const MAX_WAITING = 256;
+
+export class Handshakes {
+  readonly #caps: HandshakeCaps;
+  readonly #clock: Clock;
+  readonly #bySocket = new Map<Socket, Handshake>();
+  readonly #bySource = new Map<string, number>();
+  #waiting = 0;
+
+  constructor(caps: HandshakeCaps, clock: Clock) {
+    this.#caps = caps;
+    this.#clock = clock;
+  }
+
+  /** Why there is no place for another one of this source. Undefined: there is. */
+  fullFor({ key }: Source): string | undefined {
+    const { maxHandshakes, maxHandshakesPerSource } = this.#caps;
+    if (this.#bySocket.size >= maxHandshakes) return `${maxHandshakes} handshakes are under way`;
+    if ((this.#bySource.get(key) ?? 0) >= maxHandshakesPerSource)
+      return `${maxHandshakesPerSource} handshakes of its address are under way`;
+    return undefined;
+  }
+
+  /** `late` is called when it is still here after `timeoutMs`. */
+  enter(socket: Socket, { source, timeoutMs, late }: { readonly source: Source; readonly timeoutMs: number; late(): void }): void {
+    this.#add(socket, { source, timer: this.#clock.after(timeoutMs, late), isRefused: false });
+  }
+
+  /** Calls `answer` after a while, unless its socket is gone by then; at once where too many wait. */
+  answerLater(socket: Socket, { source, delayMs, answer }: { readonly source: Source; readonly delayMs: number; answer(): void }): void {
+    if (delayMs === 0 || this.#waiting >= MAX_WAITING) return answer();
+    this.#waiting++;
+    const timer = this.#clock.after(delayMs, () => {
+      this.leave(socket);
+      answer();
+    });
+    this.#add(socket, { source, timer, isRefused: true });
+  }
+
+  /** It is over, one way or another. Where it came from; undefined when it was over before, or refused. */
+  leave(socket: Socket): Source | undefined {
+    const handshake = this.#bySocket.get(socket);
+    if (handshake === undefined) return undefined;
+    const { source, timer, isRefused } = handshake;
+    this.#bySocket.delete(socket);
+    timer.cancel();
+    const left = (this.#bySource.get(source.key) ?? 1) - 1;
+    if (left === 0) this.#bySource.delete(source.key);
+    else this.#bySource.set(source.key, left);
+    if (!isRefused) return source;
+    this.#waiting--;
+    return undefined;
+  }
+
+  /** All of them leave. */
+  clear(): Socket[] {
+    const sockets = [...this.#bySocket.keys()];
+    for (const socket of sockets) this.leave(socket);
+    return sockets;
+  }
+
+  #add(socket: Socket, handshake: Handshake): void {
+    this.#bySocket.set(socket, handshake);
+    this.#bySource.set(handshake.source.key, (this.#bySource.get(handshake.source.key) ?? 0) + 1);
+  }
+}
