@@ -26,7 +26,6 @@ beforeAll(async () => {
   const rules = [{ clients: ["*"], targets: ["echo"], limits: { pipes: 3 }, line: 0 }];
   const ground = {
     trust: createTrust({ ca: [ca.certificate], crl: [], now: Date.now() }),
-    onExpired: "refuse" as const,
     deny: createDenyList([]),
     policy: createPolicy(rules),
     targets: ["echo"],

@@ -1,11 +1,12 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { serveAdmin } from "../../src/admin.ts";
 import { loadPolicy } from "../../src/config/load.ts";
 import type { ExplainGround } from "../../src/explain.ts";
-import { createTrust } from "../../src/identity/judge.ts";
 import { createDenyList } from "../../src/policy/deny.ts";
 import { createPolicy } from "../../src/policy/policy.ts";
+import { startGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { createWorkplace, type Ended, type Workplace } from "../support/run-command.ts";
 import { standInAdmin } from "../support/stand-in-admin.ts";
@@ -200,8 +201,7 @@ describe("pipegate explain against a running gateway", () => {
     const now = Date.now();
     const { trust, rules, targets } = await loadPolicy(file, { now });
     ground = {
-      trust: createTrust({ ...trust, now }),
-      onExpired: "refuse",
+      trust: trust.built,
       deny: createDenyList([]),
       policy: createPolicy(rules),
       targets,
@@ -232,6 +232,23 @@ describe("pipegate explain against a running gateway", () => {
     expect(live).toMatchObject({ status: 4, err: "" });
     expect(textOf(live)).toContain("\n  NO deny-list: trust.deny names spiffe://dev/agent/alice\n");
     expect((await explain("alice", "-c", "live.yaml")).status).toBe(0);
+  });
+  test("is answered by a gateway, after a reload by its new rules", async () => {
+    const running = await startGateway({ ca, targets: { echo: { kind: "builtin", builtin: "echo" } } });
+    const path = join(place.folder, "real.sock");
+    const served = await serveAdmin(running.gateway, `unix:${path}`);
+    try {
+      const open = await explain("alice", "--admin", `unix:${path}`);
+      expect(open).toMatchObject({ status: 0, err: "" });
+      expect(textOf(open)).toContain("\nallowed by rule 1\n");
+      await running.gateway.reload({ ...running.config, rules: [{ clients: ["cn:other"], targets: ["*"], limits: {}, line: 7 }] });
+      const closed = await explain("alice", "--admin", `unix:${path}`);
+      expect(closed.status).toBe(4);
+      expect(textOf(closed)).toContain("\nrule 1 (line 7): passed over; not this client: cn:other\n");
+    } finally {
+      served.close();
+      await running.close();
+    }
   });
   test("ends with 3 when no gateway is there", async () => {
     const gone = await explain("alice", "--admin", "unix:/tmp/no-such.sock");

@@ -1,9 +1,10 @@
 import { join } from "node:path";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { startProgram } from "../support/this-runtime.ts";
-import { ended, type Ended } from "../support/run-command.ts";
+import { createTestCa } from "../support/mint.ts";
+import { createWorkplace, ended, says, tell, type Ended } from "../support/run-command.ts";
 import { standInAdmin, unasked, type StandInOptions } from "../support/stand-in-admin.ts";
 
 let folder: string;
@@ -54,5 +55,42 @@ describe("pipegate reload", () => {
     expect(await reload({})).toMatchObject({ status: 2, err: expect.stringContaining("was not started from a config file") });
     admin?.close();
     expect(await run()).toMatchObject({ status: 3, err: expect.stringMatching(/no gateway listens on/u) });
+  });
+
+  test("puts the new config of a running gateway in force, or leaves the old one", async () => {
+    const ca = createTestCa();
+    const place = await createWorkplace(ca.certificate, { gateway: ca.gateway() });
+    const file = join(place.folder, "pipegate.yaml");
+    const text = (rules: string): string => `listeners: [{ listen: "127.0.0.1:0" }]
+identity: { certificate: gateway.pem, key: gateway-key.pem }
+trust: { ca: [ca.pem], maxStaleness: 1h }
+targets: { echo: { builtin: echo } }
+rules: [${rules}]
+selfTest: skip
+admin: { listen: "unix:admin.sock" }
+`;
+    try {
+      await writeFile(file, text(""));
+      const child = place.start(["gateway"]);
+      const end = ended(child);
+      await says(child, /gateway ready/u);
+      await writeFile(file, text('{ clients: ["*"], targets: ["*"] }'));
+      const taken = await place.run(["reload"]);
+      expect(taken).toMatchObject({ status: 0, err: "" });
+      expect(taken.out.toString()).toMatch(/^reloaded: version 2: /u);
+      await writeFile(file, text("{ clients: [nonsense], targets: [echo] }"));
+      const refused = await place.run(["reload", "-c", "pipegate.yaml"]);
+      // To find the socket the file is read, too: that it is broken is told before anybody is asked.
+      expect(refused).toMatchObject({ status: 2, err: expect.stringMatching(/pipegate\.yaml:5:/u) });
+      const asked = await place.run(["reload", "--admin", `unix:${join(place.folder, "admin.sock")}`]);
+      expect(asked).toMatchObject({ status: 2, err: expect.stringMatching(/goes on serving(?:.|\n)*pipegate\.yaml:5:/u) });
+      expect(JSON.parse((await place.run(["status", "--json", "--admin", "unix:admin.sock"])).out.toString())).toMatchObject({
+        version: 2,
+      });
+      tell(child, "SIGTERM");
+      expect((await end).status).toBe(0);
+    } finally {
+      await place.remove();
+    }
   });
 });
