@@ -240,7 +240,7 @@ describe("pipegate explain against a running gateway", () => {
     try {
       const open = await explain("alice", "--admin", `unix:${path}`);
       expect(open).toMatchObject({ status: 0, err: "" });
-      expect(textOf(open)).toContain("\nallowed by rule 1\n");
+      expect(textOf(open)).toContain("\nallowed by rule 1 (line 1)\n");
       await running.gateway.reload({ ...running.config, rules: [{ clients: ["cn:other"], targets: ["*"], limits: {}, line: 7 }] });
       const closed = await explain("alice", "--admin", `unix:${path}`);
       expect(closed.status).toBe(4);

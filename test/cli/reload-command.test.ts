@@ -80,13 +80,13 @@ admin: { listen: "unix:admin.sock" }
       expect(taken.out.toString()).toMatch(/^reloaded: version 2: /u);
       await writeFile(file, text("{ clients: [nonsense], targets: [echo] }"));
       const refused = await place.run(["reload", "-c", "pipegate.yaml"]);
-      // To find the socket the file is read, too: that it is broken is told before anybody is asked.
-      expect(refused).toMatchObject({ status: 2, err: expect.stringMatching(/pipegate\.yaml:5:/u) });
-      const asked = await place.run(["reload", "--admin", `unix:${join(place.folder, "admin.sock")}`]);
-      expect(asked).toMatchObject({ status: 2, err: expect.stringMatching(/goes on serving(?:.|\n)*pipegate\.yaml:5:/u) });
-      expect(JSON.parse((await place.run(["status", "--json", "--admin", "unix:admin.sock"])).out.toString())).toMatchObject({
+      // The socket is found in a file that is broken elsewhere, because the gateway runs by what stood there before.
+      expect(refused).toMatchObject({ status: 2, err: expect.stringMatching(/goes on serving(?:.|\n)*pipegate\.yaml:5:/u) });
+      expect(JSON.parse((await place.run(["status", "--json"])).out.toString())).toMatchObject({
         version: 2,
       });
+      await writeFile(file, text("{}").replace("unix:admin.sock", "tcp:1"));
+      expect(await place.run(["reload"])).toMatchObject({ status: 2, err: expect.stringContaining("admin.listen") });
       tell(child, "SIGTERM");
       expect((await end).status).toBe(0);
     } finally {
