@@ -145,7 +145,7 @@ function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRunt
   );
 }
 
-function pathOf(leaf: Certificate, others: readonly Certificate[], { trust, now }: Moment): PathResult {
+export function pathOf(leaf: Certificate, others: readonly Certificate[], { trust, now }: Moment): PathResult {
   const revocation = (ca: Certificate, issuer: Certificate): Refusal | undefined => revocationFault(ca, { issuer, lists: trust, now });
   return findPath(leaf, { others, anchors: trust.anchors, now, revocation });
 }
