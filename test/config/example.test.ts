@@ -30,6 +30,7 @@ test("the example loads as it stands, beside fresh certificates", async () => {
     expect(config.rules.map(({ line }) => example.split("\n")[line - 1]!.trim())).toEqual([
       '- clients: ["spiffe://dev/agent/*"]',
       '- clients: ["dns:*.ci.example", "cn:legacy"]',
+      '- clients: ["dns:*.example"]',
     ]);
     expect(config.rules[0]!.limits).toEqual({
       opens: { perSecond: 50, burst: 100 },
