@@ -32,12 +32,13 @@ export const rooms: Readonly<Record<string, Room>> = {
   config: below("base", "identity", "protocol", "tls", "policy", "target", "pipe"),
   metrics: below(...stages),
   journal: below(...stages, "metrics"),
-  gateway: below(...stages, "metrics", "journal"),
+  explain: below("base", "identity", "policy", "config"),
+  gateway: below(...stages, "metrics", "journal", "explain"),
   client: below("base", "runtime", "identity", "protocol", "pipe"),
-  admin: below(...stages, "metrics", "journal", "gateway"),
-  mod: below(...stages, "gateway", "client"),
+  admin: below(...stages, "metrics", "journal", "explain", "gateway"),
+  mod: below(...stages, "explain", "gateway", "client"),
   // Past mod.ts, too: a subcommand that loads only what it uses starts sooner.
-  cli: below(...stages, "metrics", "journal", "gateway", "client", "admin", "mod"),
+  cli: below(...stages, "metrics", "journal", "explain", "gateway", "client", "admin", "mod"),
 };
 
 /** Modules that reach out of the process: only runtime/ uses them. */

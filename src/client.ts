@@ -94,7 +94,7 @@ export class StreamClient implements Client {
         this.#over = true;
         this.#abort.abort(new PipegateError("cancelled", "the client is closed"));
         if (error === undefined) resolve();
-        else reject(error as Error);
+        else reject(error);
       };
     });
     this.closed.catch(() => {}); // told; whether anybody listens is the program's matter

@@ -9,6 +9,7 @@ import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
 import type { Config, ListenerConfig } from "./config/config.ts";
+import { explainTo, type Explainable, type ExplainAnswer, type ExplainRequest } from "./explain.ts";
 import { Connections } from "./gateway/connections.ts";
 import { changeListeners, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
@@ -81,7 +82,7 @@ export interface Reloaded {
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
 
-export class Gateway {
+export class Gateway implements Explainable {
   readonly #clock: Clock;
   readonly #metrics: Metrics;
   readonly #journal: Journal;
@@ -311,6 +312,13 @@ export class Gateway {
         waits: waitsOf(entry.pipe),
       })),
     };
+  }
+
+  /** What would be said now to a certificate that asks for a target, and why. Never throws. */
+  explain(request: ExplainRequest): ExplainAnswer {
+    const { config, trust, deny, policy, targets } = this.#snapshot;
+    const { onExpired } = config.trust;
+    return explainTo(request, { trust, onExpired, deny, policy, targets: [...targets.keys()], file: config.file, now: this.#clock.wall() });
   }
 
   /** Prometheus text. */

@@ -1,35 +1,37 @@
 /**
  * `pipegate explain`: what the gateway would say to a certificate that asks for a target, which rule says it, on which line, and why.
- * Promises: the same guard and the same policy as the gateway's, read-only, without our key. Says what a certificate that OpenSSL
- * alone could complete with an intermediate from elsewhere would not get: the chain is the one in the file.
+ * Promises: the same guard and the same policy as the gateway's, read-only, without our key; from the config, or from a running gateway by
+ * what it has in force. Both answers come out of explain.ts and are printed here in one way.
  */
 import type { Buffer } from "node:buffer";
 import { Command } from "commander";
 import { PipegateError } from "../base/error.ts";
-import { explanations, type Reason } from "../base/reason.ts";
-import { printable } from "../base/text.ts";
 import { readBounded } from "../base/files.ts";
-import { loadPolicy, type LoadedPolicy } from "../config/load.ts";
-import { nearest } from "../config/problem.ts";
-import { formatRate, formatSize } from "../config/units.ts";
-import type { Identity } from "../identity/identity.ts";
-import { judge, type Verdict } from "../identity/judge.ts";
+import { printable } from "../base/text.ts";
+import { loadPolicy } from "../config/load.ts";
+import { explainBody, explainTo, type ExplainAnswer, type ExplainRequest } from "../explain.ts";
 import { pemBlocks } from "../identity/pem.ts";
-import { connectionLimits, createPolicy, explain, type Explanation } from "../policy/policy.ts";
-import type { Limits, Rule } from "../policy/rule.ts";
+import { createDenyList } from "../policy/deny.ts";
+import { createPolicy } from "../policy/policy.ts";
+import { askOverUnix } from "../runtime/unix-http.ts";
+import { errorOf, findAdminSocket } from "./admin-socket.ts";
 import { Status } from "./exit.ts";
-import { answer } from "./terminal.ts";
+import { answer, mention } from "./terminal.ts";
 
 interface ExplainFlags {
   readonly cert: string;
   readonly target: string;
-  readonly config: string;
+  readonly config?: string;
+  readonly live?: boolean;
+  readonly admin?: string;
+  readonly profile?: string;
   readonly json?: boolean;
 }
 
 const examples = `Examples:
   pipegate explain --cert alice.pem --target db
   pipegate explain --cert alice.pem --target db -c /etc/pipegate.yaml --json
+  pipegate explain --cert alice.pem --target db --live    by what the running gateway has in force
 
 Exit status: 0 the pipe would open, 4 it would be refused.
 `;
@@ -40,28 +42,60 @@ export function explainCommand(): Command {
     .addHelpText("before", examples)
     .requiredOption("--cert <file>", "the client's certificate with its chain, PEM or DER")
     .requiredOption("--target <name>", "the target that it would ask for")
-    .option("-c, --config <file>", "the gateway's config", "pipegate.yaml")
+    .option("-c, --config <file>", "the gateway's config (default: pipegate.yaml)")
+    .option("--live", "ask the running gateway; its admin socket is found as status finds it")
+    .option("--admin <unix:path>", "ask the gateway behind this admin socket")
+    .option("--profile <name>", "with --live: take the admin socket from this profile")
     .option("--json", "the answer as JSON")
     .action(runExplain);
 }
 
 async function runExplain(flags: ExplainFlags): Promise<void> {
-  const now = Date.now();
-  const loaded = await loadPolicy(flags.config, { now });
-  const chain = await readChain(flags.cert);
-  const verdict = judge(chain, loaded.trust.built, { now, verifiedByRuntime: false });
-  const told = tell(verdict, { loaded, target: flags.target });
+  const request = { certificates: await readChain(flags.cert), target: flags.target };
+  const live = flags.live === true || flags.admin !== undefined || flags.profile !== undefined;
+  const told = live ? await askGateway(request, flags) : await askConfig(request, flags.config ?? "pipegate.yaml");
   if (!told.allowed) process.exitCode = Status.refused;
-  if (flags.json)
-    return answer(
-      JSON.stringify(
-        { certificate: { file: flags.cert, ...verdict, proof: undefined }, target: flags.target, config: flags.config, ...told },
-        undefined,
-        2,
-      ),
-    );
-  for (const line of [certificateLine(flags.cert, verdict), ...told.rules.map(({ says }) => says), ...told.answer])
-    answer(printable(line, 4096));
+  if (flags.json) return answer(JSON.stringify({ ...told, certificate: { file: flags.cert, ...told.certificate } }, undefined, 2));
+  for (const line of explainLines(told, flags.cert)) answer(line);
+}
+
+async function askConfig(request: ExplainRequest, file: string): Promise<ExplainAnswer> {
+  const now = Date.now();
+  const { trust, rules, targets } = await loadPolicy(file, { now });
+  return explainTo(request, {
+    trust: trust.built,
+    onExpired: trust.onExpired,
+    deny: createDenyList(trust.deny),
+    policy: createPolicy(rules),
+    targets,
+    file,
+    now,
+  });
+}
+
+const timeoutMs = 10_000;
+const maxBytes = 64 << 20;
+
+async function askGateway(request: ExplainRequest, flags: ExplainFlags): Promise<ExplainAnswer> {
+  const socket = await findAdminSocket(flags);
+  mention(`asking ${socket}`);
+  const { status, body } = await askOverUnix({ socket, path: "/explain", post: explainBody(request), timeoutMs, maxBytes });
+  if (status === 200) return JSON.parse(body) as ExplainAnswer;
+  throw new PipegateError("protocol_error", errorOf(body) ?? `${socket} answered /explain with status ${status}`, {
+    next: "check that the gateway is of this version, or leave --live out",
+  });
+}
+
+/** The answer for a person. */
+export function explainLines({ certificate, steps, rules, answer: end }: ExplainAnswer, file: string): string[] {
+  const marks = { holds: "ok", fails: "NO", open: "-" } as const;
+  const lines = [
+    certificateLine(file, certificate),
+    ...steps.map(({ step, result, says }) => `  ${marks[result].padEnd(2)} ${step}: ${says}`),
+    ...rules.map(({ says }) => says),
+    ...end,
+  ];
+  return lines.map((line) => printable(line, 4096));
 }
 
 async function readChain(file: string): Promise<readonly Uint8Array[]> {
@@ -73,108 +107,8 @@ async function readChain(file: string): Promise<readonly Uint8Array[]> {
   throw new PipegateError("usage", `${file} (--cert) holds no certificate`, { next: "name a file with -----BEGIN CERTIFICATE-----" });
 }
 
-interface RuleTold {
-  readonly rule: number;
-  readonly line: number;
-  readonly verdict: "decides" | "lacks";
-  readonly lacks: readonly ("client" | "target")[];
-  readonly client: string | undefined;
-  readonly target: string | undefined;
-  readonly says: string;
-}
-
-interface Told {
-  readonly allowed: boolean;
-  readonly reason: Reason | undefined;
-  /** Those before the one that answers, and that one; without one, all. */
-  readonly rules: readonly RuleTold[];
-  /** Of the rule that answers, for pipes; of the first that knows the client, for connections. */
-  readonly limits: Limits | undefined;
-  readonly answer: readonly string[];
-}
-
-interface Question {
-  readonly loaded: LoadedPolicy;
-  readonly target: string;
-}
-
-function tell(verdict: Verdict, question: Question): Told {
-  const refused = (reason: Reason, rules: readonly RuleTold[], why: readonly string[]): Told => ({
-    allowed: false,
-    reason,
-    rules,
-    limits: undefined,
-    // What a client is told of a missing rule sends its reader here: no use to whoever asks here.
-    answer: [...why, `refused: ${reason}; ${reason === "forbidden" ? "to let it, add a rule that names both" : explanations[reason].next}`],
-  });
-  if (!verdict.ok) return refused(verdict.reason, [], []);
-  const { loaded, target } = question;
-  const { identity } = verdict;
-  const policy = createPolicy(loaded.rules);
-  const explanation = explain(policy, identity, target);
-  const rules = tellRules(explanation, { ...question, identity });
-  const first = connectionLimits(policy, identity);
-  if (first === undefined)
-    return refused("forbidden", rules, [`no rule knows ${identity.principal}: it is turned away at the door, whatever it asks for`]);
-  if (!loaded.targets.includes(target)) {
-    const near = nearest(target, loaded.targets);
-    return refused("unknown_target", rules, [`there is no target ${target}${near === undefined ? "" : `; did you mean ${near}`}`]);
-  }
-  const { decision } = explanation;
-  if (!decision.allowed) return refused("forbidden", rules, [`no rule lets ${identity.principal} reach ${target}`]);
-  const { rule } = decision;
-  const limits = { ...rule.limits };
-  for (const name of ["connects", "connections"] as const) delete limits[name];
-  const { connects, connections } = first.limits;
-  const ofConnections = { ...(connects === undefined ? {} : { connects }), ...(connections === undefined ? {} : { connections }) };
-  const lines = [
-    `allowed by ${place(loaded, rule)}`,
-    `  its pipes: ${limitsText(limits)}`,
-    `  its connections: ${limitsText(ofConnections)}${first === rule ? "" : `, by ${place(loaded, first)}, the first that knows the client`}`,
-  ];
-  return { allowed: true, reason: undefined, rules, limits: { ...limits, ...ofConnections }, answer: lines };
-}
-
-function place({ file, rules }: LoadedPolicy, rule: Rule): string {
-  return `rule ${rules.indexOf(rule) + 1} (${file}:${rule.line})`;
-}
-
-function tellRules({ decision, rules }: Explanation, { loaded, identity, target }: Question & { readonly identity: Identity }): RuleTold[] {
-  const upTo = decision.allowed ? decision.index + 1 : rules.length;
-  return rules.slice(0, upTo).map(({ rule, index, lacks, client, target: fits }) => {
-    const where = place(loaded, rule);
-    const without = [
-      ...(lacks.includes("client") ? [`not this client: ${some(rule.clients)}`] : []),
-      ...(lacks.includes("target") ? [`not ${target}: ${some(rule.targets)}`] : []),
-    ];
-    const says =
-      lacks.length === 0
-        ? `${where}: answers; ${client} is ${identity.principal}, ${fits} is ${target}`
-        : `${where}: passed over; ${without.join("; ")}`;
-    return { rule: index + 1, line: rule.line, verdict: lacks.length === 0 ? "decides" : "lacks", lacks, client, target: fits, says };
-  });
-}
-
-function some(patterns: readonly string[]): string {
-  return patterns.length > 6 ? `${patterns.slice(0, 6).join(", ")} and ${patterns.length - 6} more` : patterns.join(", ");
-}
-
-function certificateLine(file: string, verdict: Verdict): string {
+function certificateLine(file: string, verdict: ExplainAnswer["certificate"]): string {
   if (!verdict.ok) return `${file}: not believed: ${verdict.detail}${verdict.fingerprint === undefined ? "" : ` (${verdict.fingerprint})`}`;
   const { principal, fingerprint, issuer, notAfter } = verdict.identity;
   return `${file}: ${principal}${principal === fingerprint ? "" : ` (${fingerprint})`}, issued by ${issuer}, until ${new Date(notAfter).toISOString()}`;
-}
-
-function limitsText(limits: Limits): string {
-  const parts: string[] = [];
-  for (const name of ["connects", "opens", "messages"] as const) {
-    const rate = limits[name];
-    if (rate !== undefined) parts.push(`${name} ${formatRate(rate)}`);
-  }
-  if (limits.bytes !== undefined) parts.push(`bytes ${formatRate(limits.bytes, formatSize)} each way`);
-  for (const name of ["pipes", "connections"] as const) {
-    const cap = limits[name];
-    if (cap !== undefined) parts.push(`at most ${cap} ${name}`);
-  }
-  return parts.length === 0 ? "no limits" : parts.join(", ");
 }

@@ -181,7 +181,8 @@ class Forwarder {
       if (this.#closing || this.#link?.live !== session) return; // it is dialled with the newest ones anyway
       const known = error instanceof PipegateError ? error : new PipegateError("internal", String(error));
       this.#complain(`pipegate: the renewed certificate is not taken: ${known.message}; the old one stays in use`);
-      if (mayPass(known)) this.#renewTimer = keepAlive.after(Math.max(renewAgainMs, known.retryAfter ?? 0), () => void this.#renew());
+      if (mayPass(known) || known.code === "not_yet_valid")
+        this.#renewTimer = keepAlive.after(Math.max(renewAgainMs, known.retryAfter ?? 0), () => void this.#renew());
     }
   }
 

@@ -10,7 +10,7 @@ import { watchFiles, type FileWatch } from "../base/watch.ts";
 import type { Config } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { Gateway } from "../gateway.ts";
-import { Reloader } from "../gateway/reloader.ts";
+import { Reloader, type Outcome } from "../gateway/reloader.ts";
 import type { Trust } from "../identity/trust.ts";
 import { say } from "./terminal.ts";
 
@@ -42,7 +42,8 @@ export async function serve(config: Config & { readonly files?: readonly string[
         watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 5) });
       reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
     }
-    if (config.admin) admin = await serveAdmin(gateway, config.admin.listen);
+    const reload = reloader && ((): Promise<Outcome> => reloader!.request());
+    if (config.admin) admin = await serveAdmin(gateway, config.admin.listen, reload === undefined ? {} : { reload });
     for (const warning of config.warnings) log.warn("config", { detail: warning });
     await ready(addresses.map(addressText), log);
     await stop.first;

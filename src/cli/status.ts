@@ -1,11 +1,10 @@
 /** `pipegate status`: counters and live pipes of a running gateway, asked over its admin socket. */
 import { Command } from "commander";
-import { PipegateError } from "../base/error.ts";
 import { printable } from "../base/text.ts";
 import type { GatewayStatus, PipeStatus } from "../gateway.ts";
 import { getOverUnix } from "../runtime/unix-http.ts";
 import { bytesText, spanText, timeText } from "./progress.ts";
-import { readAdmin } from "./settings.ts";
+import { findAdminSocket } from "./admin-socket.ts";
 import { columns } from "./columns.ts";
 import { answer, mention } from "./terminal.ts";
 
@@ -38,31 +37,13 @@ export function statusCommand(): Command {
 }
 
 async function runStatus(flags: StatusFlags): Promise<void> {
-  const socket = await findSocket(flags);
+  const socket = await findAdminSocket(flags);
   mention(`asking ${socket}`);
   const ask = (path: string): Promise<string> => getOverUnix({ socket, path, timeoutMs: 5_000, maxBytes });
   if (flags.metrics) return answer((await ask("/metrics")).trimEnd());
   const text = await ask("/status");
   if (flags.json) return answer(text.trimEnd());
   for (const line of statusLines(JSON.parse(text) as GatewayStatus)) answer(line);
-}
-
-async function findSocket(flags: StatusFlags): Promise<string> {
-  const { named, demo } = await readAdmin(flags);
-  const admin = flags.admin ?? (flags.config === undefined ? (named ?? (await configAdmin()) ?? demo) : await configAdmin(flags.config));
-  const path = admin?.replace(/^unix:/u, "") ?? "";
-  if (path !== "") return path;
-  throw new PipegateError("usage", "no admin socket is named", {
-    next: "pass --admin unix:PATH, or -c with a config that has admin.listen",
-  });
-}
-
-/** `admin.listen` of the config; without a file, of pipegate.yaml in this folder if there is one. Nothing that it names is read: who asks may not be allowed to. */
-async function configAdmin(file?: string): Promise<string | undefined> {
-  const { existsSync } = await import("node:fs");
-  if (file === undefined && !existsSync("pipegate.yaml")) return undefined;
-  const { readAdminListen } = await import("../config/load.ts");
-  return readAdminListen(file ?? "pipegate.yaml");
 }
 
 /** The table for a person. */

@@ -49,6 +49,8 @@ export interface AuditConfig {
 }
 
 export interface Config {
+  /** As it was named; absent: it came from no file. */
+  readonly file?: string;
   readonly listeners: readonly ListenerConfig[];
   readonly credentials: Credentials;
   readonly trust: TrustConfig;

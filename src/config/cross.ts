@@ -138,6 +138,8 @@ interface Patterns {
   readonly path: Path;
   readonly clients: readonly ClientPattern[];
   readonly targets: readonly TargetPattern[];
+  /** It answers nobody. */
+  readonly shadow: boolean;
 }
 
 function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): void {
@@ -158,10 +160,13 @@ function checkRules(shape: unknown, { named, targets, warnings }: RuleCheck): vo
         warnings.push({ path, says: `no target fits ${pattern.text}` });
     }
     const clients = listOf(at(rule, "clients")).flatMap((text) => attempt(parseClientPattern, text) ?? []);
-    if (clients.length > 0 && patterns.length > 0) read.push({ path: ["rules", index], clients, targets: patterns });
+    if (clients.length > 0 && patterns.length > 0)
+      read.push({ path: ["rules", index], clients, targets: patterns, shadow: at(rule, "shadow") === true });
   }
-  warnShadows(read, warnings);
-  if (read.length > 0) warnUnreachable(read, { targets, warnings });
+  if (read.length > 0 && read.every(({ shadow }) => shadow))
+    warnings.push({ path: ["rules"], says: "all rules are shadow rules, which decide nothing, so everyone is refused" });
+  warnCovered(read, warnings);
+  if (read.some(({ shadow }) => !shadow)) warnUnreachable(read, { targets, warnings });
 }
 
 /** `rate`: what the schema made of it; anything else is passed over. */
@@ -179,7 +184,7 @@ function warnUnreachable(
   rules: readonly Patterns[],
   { targets, warnings }: { readonly targets: readonly string[]; readonly warnings: Finding[] },
 ): void {
-  const patterns = rules.flatMap((rule) => rule.targets);
+  const patterns = rules.flatMap((rule) => (rule.shadow ? [] : rule.targets));
   if (patterns.length * targets.length > MAX_COMPARED) return;
   for (const name of targets) {
     if (!patterns.some((pattern) => matchesTarget(pattern, name)))
@@ -187,11 +192,12 @@ function warnUnreachable(
   }
 }
 
-/** A rule whose every client and target an earlier rule covers can never answer. */
-function warnShadows(rules: readonly Patterns[], warnings: Finding[]): void {
+/** A rule whose every client and target an earlier rule covers can never answer; shadow rules cover nobody. */
+function warnCovered(rules: readonly Patterns[], warnings: Finding[]): void {
   let left = MAX_COMPARED;
   for (const [index, rule] of rules.entries()) {
     const cover = rules.slice(0, index).find((earlier) => {
+      if (earlier.shadow) return false;
       left -= earlier.clients.length * rule.clients.length + earlier.targets.length * rule.targets.length;
       return (
         left > 0 &&
@@ -199,8 +205,10 @@ function warnShadows(rules: readonly Patterns[], warnings: Finding[]): void {
         rule.targets.every((one) => earlier.targets.some((other) => coversTarget(other, one)))
       );
     });
-    if (cover !== undefined)
-      warnings.push({ path: rule.path, says: `it can never answer, because ${pathText(cover.path)} matches everything that it matches` });
+    if (cover !== undefined) {
+      const never = rule.shadow ? "this shadow rule will never tell anything" : "it can never answer";
+      warnings.push({ path: rule.path, says: `${never}, because ${pathText(cover.path)} matches everything that it matches` });
+    }
     if (left <= 0) return;
   }
 }

@@ -10,16 +10,15 @@
 import { Buffer } from "node:buffer";
 import type { Reason } from "../base/reason.ts";
 import { printable } from "../base/text.ts";
-import { Eku, fingerprintOf, KeyUsage, MAX_CERTIFICATE, parseCertificate, type Certificate } from "./certificate.ts";
+import { fingerprintOf, MAX_CERTIFICATE, parseCertificate, type Certificate } from "./certificate.ts";
 import { DerFault } from "./der.ts";
 import { NameFault } from "./extensions.ts";
 import type { Identity } from "./identity.ts";
+import { keyFault, usageFault, versionFault } from "./leaf.ts";
 import { identityOf } from "./names.ts";
 import { findPath, type Anchor, type PathResult } from "./path.ts";
 import { Refusal, validityFault } from "./refusal.ts";
 import { revocationFault } from "./revocation.ts";
-import { signatureWeakness } from "./signature.ts";
-import { weakness } from "./strength.ts";
 import type { Trust } from "./trust.ts";
 
 export { createTrust, loadTrust, type Trust, type TrustOptions } from "./trust.ts";
@@ -106,7 +105,8 @@ function reasonOf(error: unknown): { readonly reason: Reason; readonly detail: s
   return { reason: "internal", detail: printable(`a certificate that cannot be judged: ${String(error)}`) };
 }
 
-function boundsFault(chain: readonly Uint8Array[]): string | undefined {
+/** What is wrong with the size of a chain, before anything of it is read. */
+export function boundsFault(chain: readonly Uint8Array[]): string | undefined {
   if (chain.length > MAX_CHAIN) return `a chain of ${chain.length} certificates`;
   const large = chain.find(({ length }) => length > MAX_CERTIFICATE);
   return large && `a certificate of ${large.length} bytes`;
@@ -126,7 +126,8 @@ function remember(proof: Proof, trust: Trust): Proof {
 
 function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRuntime }: JudgeOptions): Proof {
   const [leaf, ...others] = chain.map((der) => parseCertificate(Buffer.from(der))) as [Certificate, ...Certificate[]];
-  judgeLeaf(leaf);
+  const unfit = versionFault(leaf) ?? keyFault(leaf) ?? usageFault(leaf);
+  if (unfit !== undefined) throw unfit;
   const identity = identityOf(leaf, leaf.notAfter);
   if (typeof identity === "string") throw new Refusal("bad_san", identity);
   const late = validityFault(leaf, { now, whose: "the certificate" });
@@ -194,19 +195,6 @@ function proveAgain({ identity, path: [leaf, ...above], others }: Proof, moment:
   if (found.path !== undefined) return proofOf({ identity, path: found.path, others, trust: moment.trust });
   if (above.length > 0 || found.issuers > 0) throw found.refusal;
   throw new Refusal("unknown_issuer", `issued by ${leaf.issuerText}: its chain cannot be proven again, connect again`);
-}
-
-function judgeLeaf({ version, publicKey, signed, ca, keyUsage, extendedKeyUsage, unknownCritical }: Certificate): void {
-  if (version !== 3) throw new Refusal("wrong_usage", `an X.509 v${version} certificate`);
-  const weak = weakness(publicKey) ?? signatureWeakness(signed);
-  if (weak !== undefined) throw new Refusal("weak_key", weak);
-  if (ca) throw new Refusal("wrong_usage", "a CA's certificate instead of one that it issued");
-  if (keyUsage !== undefined && (keyUsage & KeyUsage.DIGITAL_SIGNATURE) === 0)
-    throw new Refusal("wrong_usage", "key usage without digitalSignature");
-  if (extendedKeyUsage !== undefined && !extendedKeyUsage.includes(Eku.CLIENT_AUTH)) {
-    throw new Refusal("wrong_usage", "extended key usage without clientAuth");
-  }
-  if (unknownCritical.length > 0) throw new Refusal("wrong_usage", `an extension that is not understood here, ${unknownCritical[0]}`);
 }
 
 interface Moment {

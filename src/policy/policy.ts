@@ -1,7 +1,7 @@
 /**
  * Rules to decisions: who may reach which target, and by which rule. The first rule that matches both answers; none: refused.
- * Promises: pure, and the same answer for the same values at an OPEN, in a sweep over live pipes and in `pipegate explain`.
- * The cost is linear in the rules. Leaves to others: whether the target exists, and the limits of the rule (limiter.ts).
+ * Promises: pure, and the same answer for the same values at an OPEN, in a sweep over live pipes and in `pipegate explain`; a shadow rule
+ * changes no answer. The cost is linear in the rules. Leaves to others: whether the target exists, and the limits of the rule (limiter.ts).
  */
 import { PipegateError } from "../base/error.ts";
 import type { Identity } from "../identity/identity.ts";
@@ -17,6 +17,8 @@ interface CompiledRule {
 /** Made by createPolicy; only this file looks into it. */
 export interface Policy {
   readonly compiled: readonly CompiledRule[];
+  /** Places of the shadow rules. */
+  readonly shadows: readonly number[];
 }
 
 /** What one rule says of one identity and target. */
@@ -43,8 +45,11 @@ export interface Explanation {
   readonly decision: Decision;
   /** Every rule in order, also those behind the one that answered. */
   readonly rules: readonly (RuleFinding & {
-    /** `decides`: this rule answered; `shadowed`: it matches too, but one before it answered; `lacks`: it does not match. */
-    readonly verdict: "decides" | "shadowed" | "lacks";
+    /**
+     * `decides`: this rule answered; `shadowed`: it matches too, but one before it answered; `lacks`: it does not match; `shadow`: it is
+     * a shadow rule, which decides nothing.
+     */
+    readonly verdict: "decides" | "shadowed" | "lacks" | "shadow";
     /** What did not match; empty when everything did. */
     readonly lacks: readonly ("client" | "target")[];
   })[];
@@ -56,7 +61,10 @@ const NEAR = 8;
 
 /** Throws PipegateError `config` for a pattern, rate or cap that is not understood, naming the rule. No rules: everyone is refused. */
 export function createPolicy(rules: readonly Rule[]): Policy {
-  return { compiled: rules.map((rule, index) => compile(rule, index)) };
+  return {
+    compiled: rules.map((rule, index) => compile(rule, index)),
+    shadows: rules.flatMap(({ shadow }, index) => (shadow === true ? [index] : [])),
+  };
 }
 
 function compile(rule: Rule, index: number): CompiledRule {
@@ -96,10 +104,14 @@ function firstTarget(compiled: CompiledRule, target: string): TargetPattern | un
   return compiled.targets.find((pattern) => matchesTarget(pattern, target));
 }
 
+function matches(compiled: CompiledRule, { identity, target }: { readonly identity: Identity; readonly target: string }): boolean {
+  return firstTarget(compiled, target) !== undefined && firstClient(compiled, identity) !== undefined;
+}
+
 export function decide(policy: Policy, identity: Identity, target: string): Decision {
   for (let index = 0; index < policy.compiled.length; index++) {
     const compiled = policy.compiled[index] as CompiledRule;
-    if (firstTarget(compiled, target) === undefined || firstClient(compiled, identity) === undefined) continue;
+    if (compiled.rule.shadow === true || !matches(compiled, { identity, target })) continue;
     return { allowed: true, rule: compiled.rule, index };
   }
   return { allowed: false, reason: "forbidden", near: nearly(policy, { identity, target }) };
@@ -109,9 +121,22 @@ function nearly(policy: Policy, { identity, target }: { readonly identity: Ident
   const near: RuleFinding[] = [];
   for (let index = 0; index < policy.compiled.length && near.length < NEAR; index++) {
     const finding = find(policy, { identity, target, index });
-    if (finding.client !== undefined || finding.target !== undefined) near.push(finding);
+    if (finding.rule.shadow !== true && (finding.client !== undefined || finding.target !== undefined)) near.push(finding);
   }
   return near;
+}
+
+const none: readonly Rule[] = [];
+
+/** The shadow rules that would have answered, had they been rules: those that match and stand before the rule that answers, if one does. */
+export function shadows(policy: Policy, identity: Identity, target: string): readonly Rule[] {
+  if (policy.shadows.length === 0) return none;
+  const decision = decide(policy, identity, target);
+  const end = decision.allowed ? decision.index : policy.compiled.length;
+  return policy.shadows.flatMap((index) => {
+    const compiled = policy.compiled[index] as CompiledRule;
+    return index < end && matches(compiled, { identity, target }) ? [compiled.rule] : [];
+  });
 }
 
 interface Question {
@@ -130,7 +155,7 @@ function find(policy: Policy, { identity, target, index }: Question): RuleFindin
  * its targets, because no target is known yet when a connection comes. Undefined: no rule names it, and no OPEN can ever succeed.
  */
 export function connectionLimits(policy: Policy, identity: Identity): Rule | undefined {
-  return policy.compiled.find((compiled) => firstClient(compiled, identity) !== undefined)?.rule;
+  return policy.compiled.find((compiled) => compiled.rule.shadow !== true && firstClient(compiled, identity) !== undefined)?.rule;
 }
 
 /** Whether any rule names this identity. */
@@ -147,7 +172,16 @@ export function explain(policy: Policy, identity: Identity, target: string): Exp
     if (finding.client === undefined) lacks.push("client");
     if (finding.target === undefined) lacks.push("target");
     const decides = decision.allowed && decision.index === index;
-    return { ...finding, lacks, verdict: lacks.length > 0 ? ("lacks" as const) : decides ? ("decides" as const) : ("shadowed" as const) };
+    return { ...finding, lacks, verdict: verdictOf(finding.rule, { fits: lacks.length === 0, decides }) };
   });
   return { decision, rules };
+}
+
+function verdictOf(
+  { shadow }: Rule,
+  { fits, decides }: { readonly fits: boolean; readonly decides: boolean },
+): Explanation["rules"][number]["verdict"] {
+  if (shadow === true) return "shadow";
+  if (!fits) return "lacks";
+  return decides ? "decides" : "shadowed";
 }

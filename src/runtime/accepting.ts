@@ -72,15 +72,14 @@ class Watch implements AcceptWatch {
     const { host, port } = this.#options.address;
     const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
     const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
-    let connected = false;
+    let failed = false; // without having failed it is not connected where too many wait already
     const probe = createConnection({ host: local, port, localAddress: local, localPort });
     this.#probe = { socket: probe, host: local, port: localPort };
-    probe.on("error", () => {}); // the port is taken, or still no descriptors: that is for the next time
-    probe.on("connect", () => (connected = true));
+    probe.on("error", () => (failed = true)); // the port is taken, or still no descriptors: that is for the next time
     this.#next(PATIENCE_MS, () => {
       this.#probe = undefined;
       probe.destroy();
-      if (this.#accepted || !connected) return this.#next(EVERY_MS, () => this.#look());
+      if (this.#accepted || failed) return this.#next(EVERY_MS, () => this.#look());
       void this.#again();
     });
   }

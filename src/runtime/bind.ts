@@ -7,6 +7,8 @@ import { createConnection, type Server } from "node:net";
 import { dirname } from "node:path";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
+import { processDescriptors } from "./descriptors.ts";
+import { facts } from "./facts.ts";
 
 export interface BindOptions {
   /** Of a unix socket. Default: 0o660. */
@@ -24,7 +26,9 @@ export async function bindServer(server: Server, address: SocketAddress, { mode 
       resolve();
     });
     if (address.kind === "tcp") {
-      server.listen({ host: address.host, port: address.port });
+      // A Deno closes what it turns away only after it has accepted all that wait, and ends accepting when that takes the last descriptor.
+      const few = facts.keepsAccepting ? {} : { backlog: processDescriptors().burst };
+      server.listen({ host: address.host, port: address.port, ...few });
       return;
     }
     const before = process.umask(0o777 & ~mode); // the socket is bound within this call

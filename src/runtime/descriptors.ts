@@ -10,15 +10,20 @@ export interface Descriptors {
   forClient(): (() => void) | undefined;
   /** The same for a back end's. */
   forBackEnd(): (() => void) | undefined;
+  /** So many may be accepted at once, before those that are too many are closed again. */
+  readonly burst: number;
 }
 
 /** What is kept for the rest: this many, or this part. */
 const RESERVE = 32;
 const RESERVE_PART = 16;
+/** What runtimes ask for otherwise: connections that the system keeps until they are accepted. */
+const BACKLOG = 511;
 
 /** `limit` of the process; `used` by what it is made of, before anybody connects. */
 export function createDescriptors({ limit, used }: { readonly limit: number; readonly used: number }): Descriptors {
-  const seats = Math.max(2, limit - used - Math.max(RESERVE, Math.ceil(limit / RESERVE_PART)));
+  const reserve = Math.max(RESERVE, Math.ceil(limit / RESERVE_PART));
+  const seats = Math.max(2, limit - used - reserve);
   const maxClients = Math.floor(seats / 2);
   let [clients, backEnds] = [0, 0];
   const once = (act: () => void): (() => void) => {
@@ -40,10 +45,11 @@ export function createDescriptors({ limit, used }: { readonly limit: number; rea
       backEnds++;
       return once(() => backEnds--);
     },
+    burst: Math.min(BACKLOG, Math.ceil((reserve * 3) / 4)),
   };
 }
 
-const unlimited: Descriptors = { forClient: () => () => {}, forBackEnd: () => () => {} };
+const unlimited: Descriptors = { forClient: () => () => {}, forBackEnd: () => () => {}, burst: BACKLOG };
 
 let ofProcess: Descriptors | undefined;
 

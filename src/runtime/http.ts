@@ -1,36 +1,58 @@
 /**
- * A small HTTP/1.1 server for answers that are made whole: the admin socket. GET only, few connections, short deadlines, so that nobody
- * who may open the socket can hold the process up. Leaves to others: what the answers are.
+ * A small HTTP/1.1 server for answers that are made whole: the admin socket. GET and POST, one request a connection, few connections, bounded
+ * bodies, short deadlines, so that nobody who may open the socket can hold the process up. Leaves to others: what the answers are.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { SocketAddress } from "../base/address.ts";
 import { listenLocally } from "./local-listener.ts";
 
+export interface Question {
+  readonly method: "GET" | "POST";
+  /** Without its query. */
+  readonly path: string;
+  /** Empty for GET. */
+  readonly body: string;
+}
+
 export interface Answer {
   readonly status: number;
   readonly type: "application/json" | "text/plain; version=0.0.4";
   readonly body: string;
+  /** With 405: what there is. */
+  readonly allow?: "GET" | "POST";
 }
 
 const MAX_CONNECTIONS = 16;
-/** From accept to close, ms. */
-const CONNECTION_MS = 10_000;
+/** From accept to the end of the request, and from the answer to the close, ms. */
+const EXCHANGE_MS = 10_000;
+/** For making an answer, ms: a reload may take its time. */
+const ANSWER_MS = 60_000;
+const MAX_BODY = 1 << 20;
 
-/** Serves `answer` (given the path, without its query) until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
-export async function serveHttp(address: SocketAddress, answer: (path: string) => Promise<Answer>): Promise<{ close(): void }> {
-  const open = new Set<Socket>();
+/** Serves `answer` until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
+export async function serveHttp(address: SocketAddress, answer: (question: Question) => Promise<Answer>): Promise<{ close(): void }> {
+  const open = new Map<Socket, { within(ms: number): void; asked: boolean }>();
   const server = createServer({ keepAliveTimeout: 1_000, maxHeaderSize: 8_192 }, (request, response) => {
-    respond(request, response, answer).catch(() => response.destroy());
+    const connection = open.get(request.socket);
+    if (connection === undefined || connection.asked) return; // the answer to its first request closes it
+    connection.asked = true;
+    respond(request, response, { answer, within: connection.within }).catch(() => response.destroy());
   });
   server.on("clientError", (_error, socket) => void socket.destroy());
   const listener = await listenLocally(address, (socket) => {
     if (open.size >= MAX_CONNECTIONS) return void socket.destroy();
-    open.add(socket);
     socket.on("error", () => socket.destroy());
     // The server's own deadlines need it to listen itself, and a socket's timeout begins anew with each byte.
-    const deadline = setTimeout(() => socket.destroy(), CONNECTION_MS);
-    deadline.unref();
+    let deadline: ReturnType<typeof setTimeout> | undefined;
+    const within = (ms: number): void => {
+      clearTimeout(deadline);
+      if (socket.destroyed) return;
+      deadline = setTimeout(() => socket.destroy(), ms);
+      deadline.unref();
+    };
+    within(EXCHANGE_MS);
+    open.set(socket, { within, asked: false });
     socket.on("close", () => {
       clearTimeout(deadline);
       open.delete(socket);
@@ -41,17 +63,53 @@ export async function serveHttp(address: SocketAddress, answer: (path: string) =
   return {
     close: () => {
       listener.close();
-      for (const socket of open) socket.destroy();
+      for (const socket of open.keys()) socket.destroy();
     },
   };
 }
 
-async function respond(request: IncomingMessage, response: ServerResponse, answer: (path: string) => Promise<Answer>): Promise<void> {
-  request.resume();
-  const { status, type, body } =
-    request.method === "GET"
-      ? await answer((request.url ?? "/").split("?")[0] as string)
-      : { status: 405, type: "application/json" as const, body: `{"error":"GET only"}\n` };
-  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body), "cache-control": "no-store" });
+interface Exchange {
+  answer(question: Question): Promise<Answer>;
+  within(ms: number): void;
+}
+
+async function respond(request: IncomingMessage, response: ServerResponse, { answer, within }: Exchange): Promise<void> {
+  const { method } = request;
+  const path = (request.url ?? "/").split("?")[0] as string;
+  if (method !== "GET" && method !== "POST") {
+    request.resume();
+    return send(response, fault(405, "GET and POST only"));
+  }
+  const body = await readBody(request);
+  if (body === undefined) return send(response, fault(413, `the body is larger than ${MAX_BODY} bytes`));
+  within(ANSWER_MS);
+  const made = await answer({ method, path, body: method === "GET" ? "" : body });
+  within(EXCHANGE_MS);
+  send(response, made);
+}
+
+/** Undefined: it is too large. That is told when all of it has come, kept by nobody: who is still sending would not hear it. */
+function readBody(request: IncomingMessage): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = [];
+    let length = 0;
+    request.on("error", reject);
+    request.on("data", (part: Buffer) => {
+      length += part.length;
+      if (length <= MAX_BODY) parts.push(part);
+      else parts.length = 0;
+    });
+    request.on("end", () => resolve(length > MAX_BODY ? undefined : Buffer.concat(parts).toString("utf8")));
+  });
+}
+
+function fault(status: number, error: string): Answer {
+  return { status, type: "application/json", body: `${JSON.stringify({ error })}\n` };
+}
+
+function send(response: ServerResponse, { status, type, body, allow }: Answer): void {
+  const length = Buffer.byteLength(body);
+  const headers = { "content-type": type, "content-length": length, "cache-control": "no-store", connection: "close" };
+  response.writeHead(status, allow === undefined ? headers : { ...headers, allow });
   response.end(body);
 }

@@ -1,20 +1,36 @@
-/** One GET over a unix socket. Promises: a bounded answer within a bounded time, or a PipegateError that says what is wrong. */
+/** One request over a unix socket. Promises: a bounded answer within a bounded time, or a PipegateError that says what is wrong. */
 import { request } from "node:http";
 import { PipegateError } from "../base/error.ts";
 
-export interface UnixGetOptions {
+export interface UnixAskOptions {
   /** The socket's file. */
   readonly socket: string;
   readonly path: string;
+  /** JSON, for a POST; without it: GET. */
+  readonly post?: string;
   readonly timeoutMs: number;
-  /** Largest body that is taken. */
+  /** Largest body of an answer that is taken. */
   readonly maxBytes: number;
 }
 
+export interface UnixAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
 /** The body of a 200 answer. Rejects with `unreachable`, `timed_out` or `protocol_error`. */
-export function getOverUnix({ socket, path, timeoutMs, maxBytes }: UnixGetOptions): Promise<string> {
+export async function getOverUnix(options: Omit<UnixAskOptions, "post">): Promise<string> {
+  const { status, body } = await askOverUnix(options);
+  if (status === 200) return body;
+  throw new PipegateError("protocol_error", `${options.socket} answered ${options.path} with status ${status}`);
+}
+
+/** Whatever the answer's status. Rejects with `unreachable`, `timed_out` or `protocol_error`. */
+export function askOverUnix({ socket, path, post, timeoutMs, maxBytes }: UnixAskOptions): Promise<UnixAnswer> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath: socket, path, method: "GET", headers: { host: "localhost", connection: "close" } });
+    const ofBody = post === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(post) };
+    const headers = { host: "localhost", connection: "close", ...ofBody };
+    const call = request({ socketPath: socket, path, method: post === undefined ? "GET" : "POST", headers });
     const timer = setTimeout(
       () => fail(new PipegateError("timed_out", `the gateway behind ${socket} did not answer within ${timeoutMs / 1000} s`)),
       timeoutMs,
@@ -36,13 +52,11 @@ export function getOverUnix({ socket, path, timeoutMs, maxBytes }: UnixGetOption
       });
       answer.on("end", () => {
         if (!answer.complete) return fail(new PipegateError("protocol_error", `the answer from ${socket} was cut off`));
-        if (answer.statusCode !== 200)
-          return fail(new PipegateError("protocol_error", `${socket} answered ${path} with status ${answer.statusCode}`));
         clearTimeout(timer);
-        resolve(Buffer.concat(parts).toString("utf8"));
+        resolve({ status: answer.statusCode ?? 0, body: Buffer.concat(parts).toString("utf8") });
       });
     });
-    call.end();
+    call.end(post);
   });
 }
 

@@ -3,12 +3,15 @@
  * regardless (Deno) is cut. Leaves to others: for how long.
  */
 import { Buffer } from "node:buffer";
+import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { facts } from "./facts.ts";
+import { cutSocket } from "./socket-channel.ts";
 
 export interface Unread {
   /** Not read from by anybody yet. */
   readonly socket: TLSSocket;
+  readonly below: Socket;
   /** Of its gate, where there is one. */
   readonly hold: (() => void) | undefined;
   readonly release: (() => void) | undefined;
@@ -17,7 +20,7 @@ export interface Unread {
 const MAX_BYTES = 128 << 10;
 
 /** What it returns lets all that came be read: by whoever listens before the callback that runs is over. */
-export function keepUnread({ socket, hold, release }: Unread): () => void {
+export function keepUnread({ socket, below, hold, release }: Unread): () => void {
   if (hold !== undefined && release !== undefined) {
     hold();
     return release;
@@ -28,9 +31,9 @@ export function keepUnread({ socket, hold, release }: Unread): () => void {
   const onData = (chunk: Buffer): void => {
     kept.push(chunk);
     bytes += chunk.length;
-    if (bytes > MAX_BYTES) socket.destroy();
+    if (bytes > MAX_BYTES) cutSocket(socket, below);
   };
-  const onEnd = (): void => void socket.destroy();
+  const onEnd = (): void => cutSocket(socket, below);
   socket.on("data", onData);
   socket.on("end", onEnd);
   return () => {

@@ -20,6 +20,8 @@ export interface ExpectedProbe {
   readonly serverName: string;
   /** Once: how it ended. Without a refusal: it was let in. */
   ended(refusal?: ProbeRefusal): void;
+  /** Instead of that: another client came first to a unix socket, and was let in. */
+  mistaken(): void;
   /** It is no longer expected. */
   readonly signal: AbortSignal;
 }
@@ -57,7 +59,10 @@ export class ExpectedProbes {
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);
-    const source = probe.port === undefined ? { text: "unix", key: "unix", address: undefined } : { text: "self-test", key: probe.serverName, address: undefined };
+    const source =
+      probe.port === undefined
+        ? { text: "unix", key: "unix", address: undefined }
+        : { text: "self-test", key: probe.serverName, address: undefined };
     this.#taken.set(source, probe);
     return source;
   }
@@ -66,7 +71,11 @@ export class ExpectedProbes {
     return {
       connection: (connection) => {
         const probe = this.#taken.get(connection.source);
-        if (probe === undefined || connection.serverName !== probe.serverName) return events.connection(connection);
+        if (probe === undefined) return events.connection(connection);
+        if (connection.serverName !== probe.serverName) {
+          probe.mistaken();
+          return events.connection(connection);
+        }
         connection.socket.resume().end(); // what it hands out for resuming has still to arrive
         probe.ended();
       },

@@ -270,7 +270,7 @@ class Door implements Listener {
       delayMs: this.#options.refusalDelayMs,
       answer: () => {
         letGo();
-        if (tellable === undefined) cutSocket(socket, below);
+        if (tellable === undefined || socket.destroyed) cutSocket(socket, below);
         else this.#events.answer(tellable);
       },
     });

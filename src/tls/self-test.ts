@@ -4,9 +4,9 @@
  * own are opened, and dialled without a certificate and with that of a CA that poses as theirs.
  * Promises: whatever passes, cannot be told or takes too long rejects; nothing is left behind; a failed trial opens no listener at all.
  */
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import { createTrust, type Trust } from "../identity/judge.ts";
@@ -15,7 +15,7 @@ import { type Probe, probeTls, somePort } from "../runtime/tls-probe.ts";
 import type { ProbeRefusal } from "./expected.ts";
 import { type Listener, type ListenerEvents, listen } from "./listener.ts";
 import { type Credentials, listenerDefaults, type ServedOptions } from "./listener-options.ts";
-import { createTrialAuthority, type TrialAuthority, trialKey } from "./trial-authority.ts";
+import { createTrialAuthority, type TrialAuthority, trialKey, type Validity } from "./trial-authority.ts";
 
 /** A listener of the gateway, and what it serves. */
 export interface TestedListener {
@@ -74,14 +74,15 @@ async function within(clock: Clock, part: (run: Run) => Promise<void>): Promise<
   const started = clock.now();
   const over = new AbortController();
   const run: Run = { clock, signal: over.signal, probes: 0 };
-  let timer: Timer | undefined;
+  let giveUp = (): void => {};
   const late = new Promise<never>((_, reject) => {
-    timer = clock.after(PATIENCE_MS, () => reject(failed(`it was not done after ${PATIENCE_MS} ms`)));
+    giveUp = () => reject(failed(`it was not done after ${PATIENCE_MS} ms`));
   });
+  const timer = clock.after(PATIENCE_MS, () => giveUp());
   try {
     await Promise.race([part(run), late]);
   } finally {
-    (timer as Timer | undefined)?.cancel();
+    timer.cancel();
     over.abort();
   }
   return { ms: clock.now() - started, probes: run.probes };
@@ -119,35 +120,36 @@ async function tryDoors(run: Run, served: readonly ServedOptions[]): Promise<voi
   }
 }
 
-function createTrial({ wall }: Clock): Trial {
-  // The handshake goes by the system's clock, the judge by ours.
-  const [first, last] = [Math.min(wall(), Date.now()), Math.max(wall(), Date.now())];
-  const now = { notBefore: first - HOUR_MS, notAfter: last + HOUR_MS };
+function createTrial(clock: Clock): Trial {
+  const now = aroundNow(clock);
+  const before = { notBefore: now.notBefore - HOUR_MS, notAfter: now.notBefore };
+  const after = { notBefore: now.notAfter, notAfter: now.notAfter + HOUR_MS };
   const leafKey = trialKey();
   const authority = createTrialAuthority({ ...now, leafKey });
   const impostor = createTrialAuthority({ ...now, leafKey });
   const revoked = authority.issue(now);
   const crl = authority.list(revoked.serial, now);
-  const trustOf = (ca: TrialAuthority, lists: readonly Buffer[]): Trust => createTrust({ ca: [ca.certificate], crl: lists, now: wall() });
+  const trustOf = (ca: TrialAuthority, lists: readonly Buffer[]): Trust =>
+    createTrust({ ca: [ca.certificate], crl: lists, now: clock.wall() });
   return {
     good: authority.issue(now),
     refused: [
       { what: "no certificate" },
       { what: "a certificate of a foreign CA of the same name", credentials: impostor.issue(now) },
-      {
-        what: "an expired certificate",
-        credentials: authority.issue({ notBefore: first - 2 * HOUR_MS, notAfter: first - HOUR_MS }),
-      },
-      {
-        what: "a certificate that is not valid yet",
-        credentials: authority.issue({ notBefore: last + HOUR_MS, notAfter: last + 2 * HOUR_MS }),
-      },
+      { what: "an expired certificate", credentials: authority.issue(before) },
+      { what: "a certificate that is not valid yet", credentials: authority.issue(after) },
       { what: "a revoked certificate", credentials: revoked },
       { what: "a server's certificate", credentials: authority.issue({ ...now, role: "gateway" }) },
     ],
     trust: trustOf(authority, [crl]),
     without: trustOf(impostor, []),
   };
+}
+
+/** The handshake goes by the system's clock, the judge by ours. */
+function aroundNow(clock: Clock): Validity {
+  const both = [clock.wall(), Date.now()];
+  return { notBefore: Math.min(...both) - HOUR_MS, notAfter: Math.max(...both) + HOUR_MS };
 }
 
 async function tryDoor(run: Run, { trial, served }: { readonly trial: Trial; readonly served: ServedOptions }): Promise<void> {
@@ -180,7 +182,7 @@ async function tryDoor(run: Run, { trial, served }: { readonly trial: Trial; rea
 async function tryListeners(run: Run, listeners: readonly TestedListener[]): Promise<void> {
   const { clock } = run;
   const leafKey = trialKey();
-  const now = { notBefore: Math.min(clock.wall(), Date.now()) - HOUR_MS, notAfter: Math.max(clock.wall(), Date.now()) + HOUR_MS };
+  const now = aroundNow(clock);
   for (const door of listeners) {
     const { anchors } = door.served.trust;
     const posed = (anchors.find(({ root }) => root) ?? anchors[0])?.certificate.subject;
@@ -245,7 +247,8 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
     let [isIn, isClosed] = [false, false];
     const passed = (): void => void (isIn && isClosed && resolve({ refusal: undefined, session }));
     const ended = (refusal?: ProbeRefusal): void => (refusal === undefined ? ((isIn = true), passed()) : resolve({ refusal, session }));
-    listener.expect({ port, serverName, signal, ended });
+    const mistaken = (): void => reject(new Error("another client came first"));
+    listener.expect({ port, serverName, signal, ended, mistaken });
     run.signal.addEventListener("abort", () => reject(run.signal.reason as Error), { once: true, signal: over.signal });
     const { credentials, session: resumed } = shown;
     probe = probeTls(

@@ -9,10 +9,13 @@ import { Eku, KeyUsage } from "../identity/certificate.ts";
 import { Tag } from "../identity/der.ts";
 import type { Credentials } from "./listener-options.ts";
 
-export interface TrialLeafOptions {
-  /** Milliseconds since the epoch. */
+/** Milliseconds since the epoch. */
+export interface Validity {
   readonly notBefore: number;
   readonly notAfter: number;
+}
+
+export interface TrialLeafOptions extends Validity {
   /** Default: a client's. */
   readonly role?: "client" | "gateway";
 }
@@ -29,11 +32,6 @@ export interface TrialAuthority {
   issue(options: TrialLeafOptions): TrialLeaf;
   /** A revocation list, as DER. */
   list(serial: string, validity: Validity): Buffer;
-}
-
-interface Validity {
-  readonly notBefore: number;
-  readonly notAfter: number;
 }
 
 export interface TrialAuthorityOptions extends Validity {

@@ -3,6 +3,7 @@ import type { Break } from "../../src/base/channel.ts";
 import { type Client, connect, type ConnectOptions, type Notice, type Pipe } from "../../src/mod.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { echo } from "../support/echo-stream.ts";
+import { startGateway } from "../support/gateway.ts";
 import { createTestCa, type Issued, type TestCa } from "../support/mint.ts";
 import { type StandIn, standInGateway, type StandInOptions } from "../support/stand-in-gateway.ts";
 
@@ -52,6 +53,13 @@ async function finish(pipe: Pipe): Promise<string> {
   await pipe.closed;
   return rest;
 }
+
+/** What it rejects with, heard from the start. */
+const failureOf = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => "it did not fail",
+    (error: unknown) => error,
+  );
 
 /** Resolves when the gateway's side of the connection is closed. */
 const gone = (started: StandIn, index: number): Promise<void> =>
@@ -167,19 +175,19 @@ describe("a renewal that fails", () => {
   test("ends the client when its session broke meanwhile, with the session's reason", async () => {
     const started = await gateway();
     const client = await connected(started.address);
-    const refused = expect(client.renew(createTestCa({ cn: "foreign" }).client("alice"))).rejects.toMatchObject({ code: "unknown_issuer" });
+    const refused = failureOf(client.renew(createTestCa({ cn: "foreign" }).client("alice")));
     started.sessions[0]!.close({ reason: "cert_expired" });
-    const lost = expect(client.open("echo")).rejects.toMatchObject({ code: "cert_expired" });
-    await Promise.all([refused, lost]);
+    const lost = failureOf(client.open("echo"));
+    expect(await Promise.all([refused, lost])).toMatchObject([{ code: "unknown_issuer" }, { code: "cert_expired" }]);
     await expect(client.closed).rejects.toMatchObject({ code: "cert_expired" });
     await expect(client.renew(renewed)).rejects.toMatchObject({ code: "cancelled" });
   });
   test("is given up when the client is closed, and leaves no connection behind", async () => {
     const started = await gateway();
     const client = await connected(started.address);
-    const given = expect(client.renew(renewed)).rejects.toMatchObject({ code: "cancelled" });
+    const given = failureOf(client.renew(renewed));
     await client.close();
-    await given;
+    expect(await given).toMatchObject({ code: "cancelled" });
     await client.closed;
   });
 });
@@ -210,4 +218,20 @@ test("a pipe that ends with a break lets the old connection go, too", async () =
   pipe.abort();
   await gone(started, 0);
   expect(seen).toMatchObject([{ reason: "cancelled" }]);
+});
+
+describe("to the gateway a renewed client is the same one", () => {
+  test("its pipes count together, and it needs a connection more while it changes", async () => {
+    await using started = await startGateway({ rules: [{ clients: ["*"], limits: { pipes: 1, connections: 2 } }] });
+    const mint = (): Issued => started.ca.client("alice");
+    const client = await connect({ gateway: `127.0.0.1:${started.port}`, ...mint(), ca: started.ca.certificate });
+    open.push(() => client.close());
+    const old = await client.open("echo");
+    await client.renew(mint());
+    await expect(client.open("echo")).rejects.toMatchObject({ code: "too_many_pipes" });
+    await expect(client.renew(mint())).rejects.toMatchObject({ code: "too_many_connections" });
+    expect(await says(old, "still here")).toBe("still here");
+    await finish(old);
+    expect(await says(await client.open("echo"), "hi")).toBe("hi");
+  });
 });

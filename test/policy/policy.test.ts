@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { Identity } from "../../src/identity/identity.ts";
-import { connectionLimits, createPolicy, decide, explain, knows } from "../../src/policy/policy.ts";
+import { connectionLimits, createPolicy, decide, explain, knows, shadows } from "../../src/policy/policy.ts";
 import type { Limits, Rule } from "../../src/policy/rule.ts";
 import { identityOf } from "../support/identity.ts";
 
@@ -78,6 +78,33 @@ describe("a policy", () => {
     ]);
   });
 
+  test("passes over shadow rules: they decide nothing, set no limits, know nobody and come near to nothing", () => {
+    const shadow: Rule = { ...rule(["*"], ["*"], { pipes: 1 }), shadow: true };
+    const policy = createPolicy([shadow, agents]);
+    expect(decide(policy, bob, "upper")).toEqual({ allowed: true, rule: agents, index: 1 });
+    expect(connectionLimits(policy, bob)).toBe(agents);
+    expect(decide(policy, runner, "db")).toEqual({ allowed: false, reason: "forbidden", near: [] });
+    expect(knows(policy, runner)).toBe(false);
+    expect(explain(policy, bob, "db").rules).toMatchObject([
+      { verdict: "shadow", lacks: [], client: "*", target: "*" },
+      { verdict: "lacks", lacks: ["target"] },
+    ]);
+  });
+
+  test("tells the shadow rules that would have answered: those before the rule that answers, or any when none does", () => {
+    const [first, second, other]: Rule[] = [
+      { ...rule(["*"], ["db", "upper"]), shadow: true },
+      { ...rule(["spiffe://dev/**"], ["*"]), shadow: true },
+      { ...rule(["cn:legacy"], ["*"]), shadow: true },
+    ];
+    const policy = createPolicy([first!, other!, agents, second!]);
+    expect(shadows(policy, bob, "upper")).toEqual([first]);
+    expect(shadows(policy, bob, "echo")).toEqual([]);
+    expect(shadows(policy, bob, "db")).toEqual([first, second]);
+    const plain = createPolicy([agents]);
+    expect(shadows(plain, bob, "upper")).toBe(shadows(plain, runner, "db")); // nothing is made where there are none
+  });
+
   test.each([
     [rule([], ["a"]), "rule 100 names no clients"],
     [rule(["*"], []), "rule 100 names no targets"],
@@ -127,6 +154,7 @@ describe("a policy", () => {
       targets: fc.subarray(Object.keys(targets), { minLength: 1 }),
       limits: fc.constant({}),
       line: fc.constant(0),
+      shadow: fc.boolean(),
     });
     fc.assert(
       fc.property(
@@ -136,15 +164,22 @@ describe("a policy", () => {
         (rules, who, target) => {
           const identity = people[who]!;
           const names = (given: Rule): boolean => given.clients.some((pattern) => clients[pattern]!.includes(who));
-          const index = rules.findIndex((given) => names(given) && given.targets.some((pattern) => targets[pattern]!.includes(target)));
+          const fits = (given: Rule): boolean => names(given) && given.targets.some((pattern) => targets[pattern]!.includes(target));
+          const index = rules.findIndex((given) => !given.shadow && fits(given));
           const policy = createPolicy(rules);
           const decision = decide(policy, identity, target);
           expect(decision.allowed ? decision.index : -1).toBe(index);
-          expect(connectionLimits(policy, identity)).toBe(rules.find(names));
+          expect(connectionLimits(policy, identity)).toBe(rules.find((given) => !given.shadow && names(given)));
+          const before = index < 0 ? rules : rules.slice(0, index);
+          expect(shadows(policy, identity, target)).toEqual(before.filter((given) => given.shadow && fits(given)));
+          // Without its shadow rules a policy gives the same answers, with the same rule.
+          const bare = decide(createPolicy(rules.filter(({ shadow }) => !shadow)), identity, target);
+          expect(bare.allowed && bare.rule).toBe(decision.allowed && decision.rule);
           const explained = explain(policy, identity, target);
           expect(explained.decision).toEqual(decision);
           expect(explained.rules.findIndex((finding) => finding.verdict === "decides")).toBe(index);
-          expect(explained.rules.findIndex((finding) => finding.lacks.length === 0)).toBe(index);
+          expect(explained.rules.findIndex((finding) => finding.verdict !== "shadow" && finding.lacks.length === 0)).toBe(index);
+          expect(explained.rules.map(({ verdict }) => verdict === "shadow")).toEqual(rules.map(({ shadow }) => shadow));
         },
       ),
       { numRuns: 2000 },

@@ -43,6 +43,7 @@ const encoders: Record<string, (fields: Fields) => Buffer> = {
   ping: ({ opaque }) => wire.encodePing(Type.PING, Buffer.from(opaque, "hex")),
   pong: ({ opaque }) => wire.encodePing(Type.PONG, Buffer.from(opaque, "hex")),
   goaway: (fields) => wire.encodeGoaway(fields),
+  notice: (fields) => wire.encodeNotice(fields),
 };
 
 function decodeAll(chunks: readonly Buffer[]): SeenFrame[] {
@@ -83,6 +84,7 @@ describe("golden bytes", () => {
       Type.PING,
       Type.PONG,
       Type.GOAWAY,
+      Type.NOTICE,
     ])
       expect(seen).toContain(type);
   });

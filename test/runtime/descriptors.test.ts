@@ -29,6 +29,7 @@ describe("the descriptors of a process", () => {
       return clients;
     };
     expect([1, 64, 1_024, 65_536].map(clientsOf)).toEqual([1, 1, 465, 30_705]);
+    expect([64, 1_024, 65_536].map((limit) => createDescriptors({ limit, used: 30 }).burst)).toEqual([24, 48, 511]);
   });
 
   test("are never more than there are, whoever comes and goes", () => {
@@ -63,7 +64,7 @@ describe("the descriptors of a process", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = { kind: "tcp", host: "127.0.0.1", port: (server.address() as AddressInfo).port } as const;
     let left = 1;
-    const descriptors = { forClient: () => undefined, forBackEnd: () => (left === 0 ? undefined : (left--, () => void left++)) };
+    const descriptors = { burst: 1, forClient: () => undefined, forBackEnd: () => (left === 0 ? undefined : (left--, () => void left++)) };
     const options = { timeoutMs: 5_000, signal: new AbortController().signal, descriptors };
     const accepted = once(server, "connection") as Promise<[Socket]>;
     const { channel } = await dial([address], options);

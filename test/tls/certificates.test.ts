@@ -9,6 +9,7 @@ import { createTrust } from "../../src/identity/judge.ts";
 import { facts } from "../../src/runtime/facts.ts";
 import { certificateCases } from "../support/certificate-cases.ts";
 import { openDoor, type TestDoor } from "../support/door.ts";
+import { doorOptions } from "../support/door-options.ts";
 import { createTestCa, type Issued } from "../support/mint.ts";
 import { opensslClient } from "../support/openssl-client.ts";
 import { ended, type Ended } from "../support/run-command.ts";
@@ -164,6 +165,24 @@ describe("a resumed session", () => {
       expect([(await later.refusal()).reason, later.connections.length]).toEqual([reason, 0]);
       await later.close();
     }
+  });
+
+  test("of the very listener does not bring anyone in whose CA was removed meanwhile, with a certificate or without", async () => {
+    const who = ca.client("alice");
+    const other = createTestCa({ cn: "another CA" });
+    const door = await openDoor({ ca });
+    await save(door, who);
+    await door.connection();
+    const served = { ...doorOptions(ca), trust: createTrust({ ca: [other.certificate], crl: [], now: Date.now() }) };
+    door.listener.prepare(served)();
+    for (const shown of [who, undefined]) {
+      const client = opensslClient(ca.certificate, shown);
+      await client.run(door.port, "", ["-alpn", "pipegate/1", "-sess_in", session]);
+      client.remove();
+      const reason = shown === undefined && facts.endsTickets ? "no_certificate" : "unknown_issuer";
+      expect([(await door.refusal()).reason, door.connections.length]).toEqual([reason, 1]);
+    }
+    await door.close();
   });
 
   test("needs a certificate, or on Deno the proof that was given when its secret was agreed", async () => {
