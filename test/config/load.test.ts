@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { configDefaults } from "../../src/config/config.ts";
 import { configFrom, loadConfig, loadPolicy } from "../../src/config/load.ts";
+import { staleLists } from "../../src/identity/trust.ts";
 import { createTestCa } from "../support/mint.ts";
 import { configText, problemsOfLoading } from "./problems.ts";
 
@@ -77,10 +78,10 @@ describe("a config file", () => {
       trust: {
         ca: [ca.certificate],
         crl: [expect.any(Uint8Array)],
+        built: expect.objectContaining({ anchors: [expect.anything()], files: [expect.anything()], onExpired: "refuse" }),
         maxStalenessMs: 5_000,
         onExpired: "refuse",
         deny: [],
-        built: expect.objectContaining({ anchors: [expect.anything()], onExpired: "refuse" }),
       },
       targets: new Map<string, unknown>([
         ["echo", { kind: "builtin", builtin: "echo" }],
@@ -327,6 +328,33 @@ describe("a file that a config names", () => {
     expect(line!.slice(0, `c.yaml:3:28 trust.crl[0]: crl.pem ${says}`.length)).toBe(`c.yaml:3:28 trust.crl[0]: crl.pem ${says}`);
     expect(more).toEqual([]);
   });
+  test("are lists that are wrong, and each of them is told", async () => {
+    await put("foreign.pem", other.crl().pem);
+    await put("good.pem", ca.crl().pem);
+    await put("junk.pem", "-----BEGIN X509 CRL-----\n");
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: [foreign.pem, good.pem, junk.pem] }" }));
+    expect((await problems()).map((line) => line.split(" holds ")[0])).toEqual([
+      "c.yaml:3:28 trust.crl[0]: foreign.pem",
+      "c.yaml:3:51 trust.crl[2]: junk.pem",
+    ]);
+  });
+  test("may be a list of yesterday where the config warns only", async () => {
+    await put("crl.pem", ca.crl({ thisUpdate: past - day, nextUpdate: past }).pem);
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem, onExpired: warn }" }));
+    const { trust } = await loadConfig(config);
+    expect(staleLists(trust.built, Date.now())).toEqual([expect.stringContaining(`CN=test CA went out of date on ${iso(past)}`)]);
+  });
+  test("give the very same trust again for as long as all of them are the same", async () => {
+    await put("crl.pem", ca.crl().pem);
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem }" }));
+    const known = (await loadConfig(config)).trust.built;
+    const again = async () => (await loadConfig(config, { known })).trust.built;
+    expect(await again()).toBe(known);
+    expect((await loadPolicy(config, { known })).trust.built).toBe(known);
+    await put("crl.pem", ca.crl({ revoked: ["0b"] }).pem);
+    expect(await again()).not.toBe(known);
+    expect((await loadConfig(config)).trust.built).not.toBe(known);
+  });
   test("that is an intermediate CA needs its root beside it, in whichever file", async () => {
     const middle = ca.intermediate();
     await put("middle.pem", middle.certificate);
@@ -376,8 +404,12 @@ describe("a policy alone", () => {
   test("is read without our key", async () => {
     await rm(join(folder, "gateway-key.pem"));
     const { rules, targets, trust } = await loadPolicy(config);
-    expect({ rules: rules.length, targets }).toEqual({ rules: 1, targets: ["echo"] });
-    expect(trust).toMatchObject({ ca: [ca.certificate], crl: [], built: { onExpired: "refuse" } });
+    expect({ rules: rules.length, targets, trust }).toMatchObject({
+      rules: 1,
+      targets: ["echo"],
+      trust: { ca: [ca.certificate], crl: [] },
+    });
+    expect(trust.built.anchors.length).toBe(1);
   });
   test("is judged all the same", async () => {
     await rm(join(folder, "ca.pem"));
