@@ -146,13 +146,13 @@ describe("the self-test of the gateway's own listeners fails", () => {
     const lax = createTlsServer({ cert: own.certificate, key: own.key, ALPNProtocols: ["pipegate/1"] });
     lax.listen(0, "127.0.0.1");
     await once(lax, "listening");
-    const expected: Parameters<Listener["expect"]>[0][] = [];
+    let expected: Parameters<Listener["expect"]>[0] | undefined; // the last: a port to come from may have been taken
     lax.on("secureConnection", (socket) => {
       socket.on("error", () => {});
       socket.resume().end();
-      expected.shift()?.ended();
+      expected?.ended();
     });
-    const listener = fake((lax.address() as AddressInfo).port, (probe) => void expected.push(probe));
+    const listener = fake((lax.address() as AddressInfo).port, (probe) => void (expected = probe));
     await expect(ofListeners([{ listener, served: framed }])).rejects.toMatchObject({
       code: "internal",
       message: "the self-test of the door failed: no certificate was let in",
