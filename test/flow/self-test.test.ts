@@ -1,22 +1,15 @@
 import { connect as connectTcp } from "node:net";
 import { expect, test, vi } from "vitest";
 import { configDefaults, type Config } from "../../src/config/config.ts";
-import type * as JudgeModule from "../../src/identity/judge.ts";
+import { Gateway } from "../../src/gateway.ts";
 import { connect } from "../../src/mod.ts";
+import { type Judging, overlooks } from "../support/careless-judge.ts";
 import { startGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 
-/** What the guard is made to overlook. */
-const overlooks = vi.hoisted(() => ({ revocation: false }));
-
 vi.mock("../../src/identity/judge.ts", async (original) => {
-  const real = await original<typeof JudgeModule>();
-  const seen = (trust: JudgeModule.Trust): JudgeModule.Trust => (overlooks.revocation ? { ...trust, crls: new Map() } : trust);
-  return {
-    ...real,
-    judge: (...[chain, trust, options]: Parameters<typeof real.judge>) => real.judge(chain, seen(trust), options),
-    judgeAgain: (...[fingerprint, trust, now]: Parameters<typeof real.judgeAgain>) => real.judgeAgain(fingerprint, seen(trust), now),
-  };
+  const { careless } = await import("../support/careless-judge.ts"); // this runs before the imports above
+  return careless(await original<Judging>());
 });
 
 const ca = createTestCa();
@@ -63,4 +56,17 @@ test("a gateway whose guard overlooks a revocation does not serve, and leaves no
   });
   socket.destroy();
   expect(outcome).toBe("ECONNREFUSED");
+});
+
+test.each(["trials", "listeners"])("a gateway that is closed while it tries its %s says so, and stays closed", async (part) => {
+  const model = await startGateway({ ca });
+  await model.close();
+  const gateway = new Gateway({ ...model.config, ...strict });
+  const opened = gateway.listen().then(
+    () => "open",
+    ({ code }: { readonly code: string }) => code,
+  );
+  while (part === "listeners" && gateway.status().listeners.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await gateway.close();
+  expect([await opened, gateway.status().state]).toEqual(["cancelled", "closed"]);
 });
