@@ -138,9 +138,11 @@ export class Gateway implements Explainable {
         this.#journal.untested();
         await open();
       }
+      this.#requireOpening();
     } catch (error) {
+      const wasClosed = !this.#isOpening();
       await this.close();
-      throw error;
+      throw wasClosed ? closedWhileOpening() : error;
     }
     this.#state = "ready";
     this.#judgeAgain({ pipes: false });
@@ -150,7 +152,7 @@ export class Gateway implements Explainable {
   async #openAll(snapshot: Snapshot): Promise<readonly TestedListener[]> {
     for (const listener of snapshot.config.listeners) {
       this.#standing.push(await this.#open(listener, snapshot));
-      if (!this.#isOpening()) throw new PipegateError("cancelled", "the gateway was closed while it was opening");
+      this.#requireOpening();
     }
     return this.#standing.map(({ listener, config }) => ({ listener, served: servedBy(config, snapshot) }));
   }
@@ -158,6 +160,10 @@ export class Gateway implements Explainable {
   /** Others may have closed it meanwhile. */
   #isOpening(): boolean {
     return this.#state === "opening";
+  }
+
+  #requireOpening(): void {
+    if (!this.#isOpening()) throw closedWhileOpening();
   }
 
   async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
@@ -340,6 +346,10 @@ export class Gateway implements Explainable {
       expiry: { gateway: ownEnd(this.#snapshot), clients: this.#seen.soonestEnd() },
     });
   }
+}
+
+function closedWhileOpening(): PipegateError {
+  return new PipegateError("cancelled", "the gateway was closed while it was opening");
 }
 
 /** What a listener offers under this snapshot. */

@@ -40,8 +40,8 @@ export interface SelfTestResult {
 /** For the trial doors, and again for the gateway's own. */
 const PATIENCE_MS = 5_000;
 const HOUR_MS = 3_600_000;
-/** A port to come from may be taken. */
-const PORTS_TRIED = 8;
+/** A port to come from may be taken: on a busy machine many are. */
+const PORTS_TRIED = 32;
 
 /** What is refused for its certificate. Refused otherwise (no place, too late), it proves nothing. */
 const forItsCertificate: ReadonlySet<Reason> = new Set<Reason>([
