@@ -51,7 +51,7 @@ export async function startPump({ port, own, ca, target = "hash" }: PumpOptions)
     await writer.close();
   })();
   pumped.catch(() => {});
-  const answer = new Response(pipe.readable as ReadableStream<Uint8Array<ArrayBuffer>>).text();
+  const answer = new Response(pipe.readable).text();
   answer.catch(() => {});
   const over = pipe.closed.then(
     () => undefined,
