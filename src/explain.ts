@@ -104,7 +104,7 @@ export function readExplainBody(body: string): ExplainRequest {
 export function explainTo({ certificates, target }: ExplainRequest, ground: ExplainGround): ExplainAnswer {
   const { trust, now, file } = ground;
   const verdict = judge(certificates, trust, { now, verifiedByRuntime: false });
-  const steps = examine(certificates, { trust, now });
+  const steps = examine(certificates, { trust, now }).map((step) => (verdict.ok && step.result === "fails" ? provenBefore(step) : step));
   const certificate = verdict.ok ? { ok: true as const, identity: verdict.identity } : verdict;
   const told = { certificate, target, config: file };
   if (!verdict.ok) return { ...told, ...refused(verdict.reason, { rules: [], why: [] }), steps: [...steps, unlisted] };
@@ -122,6 +122,11 @@ export function explainTo({ certificates, target }: ExplainRequest, ground: Expl
       steps: all,
     };
   return { ...told, ...askRules({ identity, target }, ground), steps: all };
+}
+
+/** A chain that is shown without its intermediates is believed where a whole one was proven: so it is at the door. */
+function provenBefore({ step, says }: Step): Step {
+  return { step, result: "open", says: `${says}; but with more of its chain it was proven before` };
 }
 
 const unlisted: Step = { step: "deny-list", result: "open", says: "not looked at: it is not believed anyway" };

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { explainBody, readExplainBody, type ExplainAnswer } from "../../src/explain.ts";
+import { explainBody, explainTo, readExplainBody, type ExplainAnswer } from "../../src/explain.ts";
 import { PipegateError } from "../../src/base/error.ts";
 import type { Outcome } from "../../src/gateway/reloader.ts";
 import { createTrust } from "../../src/identity/judge.ts";
@@ -109,6 +109,23 @@ describe("the admin socket", () => {
 
   test("says 413 to a question of more than 1 MiB", async () => {
     expect((await ask("/explain", explainBody({ certificates: [Buffer.alloc(1 << 20)], target: "echo" }))).status).toBe(413);
+  });
+});
+
+describe("an explanation", () => {
+  test("of a chain without its intermediate says that the gateway has proven it before, once it has", () => {
+    const middle = ca.intermediate();
+    const { der } = middle.client("x");
+    const trust = createTrust({ ca: [ca.certificate], crl: [], now: Date.now() });
+    const rules = [{ clients: ["*"], targets: ["echo"], limits: {}, line: 0 }];
+    const ground = { trust, deny: createDenyList([]), policy: createPolicy(rules), targets: ["echo"], file: undefined, now: Date.now() };
+    const issuerStep = (certificates: readonly Uint8Array[]): unknown => {
+      const { allowed, steps } = explainTo({ certificates, target: "echo" }, ground);
+      return { allowed, result: steps.find(({ step }) => step === "issuer")?.result };
+    };
+    expect(issuerStep([der])).toEqual({ allowed: false, result: "fails" });
+    expect(issuerStep([der, middle.der])).toEqual({ allowed: true, result: "holds" });
+    expect(issuerStep([der])).toEqual({ allowed: true, result: "open" });
   });
 });
 
