@@ -4,7 +4,7 @@
  */
 import { PipegateError } from "./base/error.ts";
 import { readExplainBody, type Explainable } from "./explain.ts";
-import type { Gateway } from "./gateway.ts";
+import type { Gateway, GatewayStatus } from "./gateway.ts";
 import type { Outcome } from "./gateway/reloader.ts";
 import { serveHttp, type Answer, type Question } from "./runtime/http.ts";
 
@@ -14,7 +14,9 @@ export interface AdminOptions {
 }
 
 /** The part of a gateway that the socket asks. */
-export type Administered = Pick<Gateway, "status" | "metrics"> & Explainable;
+export interface Administered extends Explainable, Pick<Gateway, "metrics"> {
+  status(): Pick<GatewayStatus, "state">;
+}
 
 /**
  * Serves `GET /status` (JSON), `GET /metrics` (Prometheus text), `GET /ready` (200 or 503), `POST /reload` and `POST /explain` (JSON) on
@@ -27,7 +29,7 @@ export async function serveAdmin(gateway: Administered, listen: string, options:
     });
   }
   const paths = pathsOf(gateway, options);
-  return serveHttp({ kind: "unix", path: listen.slice("unix:".length) }, (question) => answer(question, paths));
+  return serveHttp({ kind: "unix", path: listen.slice("unix:".length) }, { answer: (question) => answer(question, paths) });
 }
 
 interface Served {

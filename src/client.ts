@@ -81,7 +81,7 @@ export class StreamClient implements Client {
   /** The last renewal, settled whatever came of it; undefined: none is under way. */
   #renewing: Promise<void> | undefined;
   readonly #abort = new AbortController();
-  #settle!: (error: unknown) => void;
+  #settle!: (error: Error | undefined) => void;
   #over = false;
 
   constructor(session: ClientSession, { peer, credentials }: { readonly peer: Peer; readonly credentials: ClientCredentials }) {
@@ -120,7 +120,7 @@ export class StreamClient implements Client {
   /** The old certificate's session may end before the new one's stands: what was not accepted on it by then has sent nothing, and is opened again. */
   async #openAccepted(target: string, { messages, weight, limit }: OpenOptions & { readonly limit: AbortSignal }): Promise<Accepted> {
     for (;;) {
-      while (!this.#session.takesStreams && this.#renewing) await unlessAborted(this.#renewing, limit);
+      if (this.#renewing) await unlessAborted(this.ready(), limit);
       const session = this.#session;
       const stream = this.openStream(target, { messages, weight });
       const end = new HeldEnd(stream, { clock: systemClock, closeGraceMs: heldEndDefaults.closeGraceMs });
@@ -138,6 +138,11 @@ export class StreamClient implements Client {
   openStream(target: string, options: Pick<OpenOptions, "messages" | "weight"> = {}): Stream {
     requireTargetName(target);
     return this.#session.open(target, options);
+  }
+
+  /** Before `openStream`: settles once streams are taken, or no renewal is left that could bring a session which takes them. */
+  async ready(): Promise<void> {
+    while (!this.#session.takesStreams && this.#renewing) await this.#renewing;
   }
 
   renew(options: RenewOptions): Promise<void> {
@@ -177,7 +182,7 @@ export class StreamClient implements Client {
 
   /** The end of the session in use is the client's, unless another one takes its place. */
   #watch(session: ClientSession): void {
-    const ended = async (error?: unknown): Promise<void> => {
+    const ended = async (error?: Error): Promise<void> => {
       while (this.#renewing) await this.#renewing;
       if (session === this.#session && !this.#over) this.#settle(error);
     };

@@ -30,7 +30,6 @@ export interface Explainable {
 /** What is judged by. */
 export interface ExplainGround {
   readonly trust: Trust;
-  readonly onExpired: "refuse" | "warn";
   readonly deny: DenyList;
   readonly policy: Policy;
   readonly targets: readonly string[];
@@ -103,9 +102,9 @@ export function readExplainBody(body: string): ExplainRequest {
 
 /** Never throws. */
 export function explainTo({ certificates, target }: ExplainRequest, ground: ExplainGround): ExplainAnswer {
-  const { trust, onExpired, now, file } = ground;
+  const { trust, now, file } = ground;
   const verdict = judge(certificates, trust, { now, verifiedByRuntime: false });
-  const steps = examine(certificates, { trust, onExpired, now });
+  const steps = examine(certificates, { trust, now });
   const certificate = verdict.ok ? { ok: true as const, identity: verdict.identity } : verdict;
   const told = { certificate, target, config: file };
   if (!verdict.ok) return { ...told, ...refused(verdict.reason, { rules: [], why: [] }), steps: [...steps, unlisted] };

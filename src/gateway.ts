@@ -323,8 +323,7 @@ export class Gateway implements Explainable {
   /** What would be said now to a certificate that asks for a target, and why. Never throws. */
   explain(request: ExplainRequest): ExplainAnswer {
     const { config, trust, deny, policy, targets } = this.#snapshot;
-    const { onExpired } = config.trust;
-    return explainTo(request, { trust, onExpired, deny, policy, targets: [...targets.keys()], file: config.file, now: this.#clock.wall() });
+    return explainTo(request, { trust, deny, policy, targets: [...targets.keys()], file: config.file, now: this.#clock.wall() });
   }
 
   /** Prometheus text. */

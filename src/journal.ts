@@ -9,6 +9,7 @@ import type { Reason } from "./base/reason.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { PipeEntry } from "./pipe/registry.ts";
+import type { Decision } from "./policy/policy.ts";
 import type { Rule } from "./policy/rule.ts";
 
 export interface Refusal {
@@ -98,6 +99,22 @@ export class Journal {
     if (now - this.#troubledAt < 1_000) return;
     this.#troubledAt = now;
     this.#logger.error("accepting failed", { detail: error.message });
+  }
+
+  /** A shadow rule that would have answered. */
+  shadow(
+    rule: Rule,
+    { target, facts, decision }: { readonly target: string; readonly facts: ConnectionFacts; readonly decision: Decision },
+  ): void {
+    this.#logger.info("shadow rule", {
+      rule: rule.line,
+      would: "allow",
+      did: decision.allowed ? `allow by rule of line ${decision.rule.line}` : "refuse",
+      connection: facts.id,
+      identity: facts.identity.principal,
+      fingerprint: facts.identity.fingerprint,
+      target,
+    });
   }
 
   /** The config says that the door need not be tried. */

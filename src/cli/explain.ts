@@ -64,7 +64,6 @@ async function askConfig(request: ExplainRequest, file: string): Promise<Explain
   const { trust, rules, targets } = await loadPolicy(file, { now });
   return explainTo(request, {
     trust: trust.built,
-    onExpired: trust.onExpired,
     deny: createDenyList(trust.deny),
     policy: createPolicy(rules),
     targets,

@@ -101,6 +101,8 @@ class Forwarder {
   #inUse: ClientCredentials;
   #tried: ClientCredentials;
   #renewTimer: Timer | undefined;
+  /** What was said of the renewal that failed. */
+  #notTaken: string | undefined;
   #settle!: (error: PipegateError | undefined) => void;
   #link: Link<StreamClient> | undefined;
   #waiting: (() => void)[] = [];
@@ -158,6 +160,7 @@ class Forwarder {
   #took(credentials: ClientCredentials): void {
     if (credentials !== this.#inUse) say(renewalText(credentials, this.#inUse));
     this.#inUse = this.#tried = credentials;
+    this.#notTaken = undefined;
   }
 
   /** A refusal is for the certificate that was shown; a newer one may lie there already, or come. */
@@ -180,7 +183,9 @@ class Forwarder {
     } catch (error) {
       if (this.#closing || this.#link?.live !== session) return; // it is dialled with the newest ones anyway
       const known = error instanceof PipegateError ? error : new PipegateError("internal", String(error));
-      this.#complain(`pipegate: the renewed certificate is not taken: ${known.message}; the old one stays in use`);
+      const line = `pipegate: the renewed certificate is not taken: ${known.message}; the old one stays in use`;
+      if (line !== this.#notTaken) complain(line);
+      this.#notTaken = line;
       if (mayPass(known) || known.code === "not_yet_valid")
         this.#renewTimer = keepAlive.after(Math.max(renewAgainMs, known.retryAfter ?? 0), () => void this.#renew());
     }
@@ -209,6 +214,7 @@ class Forwarder {
       channel.reset({ reason: "session_lost" });
       return;
     }
+    await session.ready();
     const timeoutMs = this.#flags.timeout ?? openDefaults.timeoutMs;
     const stream = session.openStream(this.#target); // its name was judged at the start
     const late = systemClock.after(timeoutMs, () => {

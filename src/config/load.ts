@@ -85,10 +85,15 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-/** `admin.listen` of a config file, `unix:/path`, by its text alone. Rejects with a ConfigError when that is wrong. */
+/**
+ * `admin.listen` of a config file, `unix:/path`, by its text alone; what is wrong elsewhere in it does not matter, because the gateway that is
+ * asked may run by what stood there before. Rejects with a ConfigError when it cannot be told.
+ */
 export async function readAdminListen(file: string): Promise<string | undefined> {
-  const { shape } = parseConfig(await readText(file), { file });
-  return shape.admin && adminListen(shape.admin.listen, dirname(file));
+  const { shape, problems } = judge(readYaml(await readText(file)));
+  if (problems.some(({ path }) => path.length === 0 || path[0] === "admin")) throw new ConfigError(file, problems);
+  const listen = (shape as Partial<ConfigShape> | undefined)?.admin?.listen;
+  return listen === undefined ? undefined : adminListen(listen, dirname(file));
 }
 
 function adminListen(path: string, folder: string): string {

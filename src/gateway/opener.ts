@@ -12,7 +12,7 @@ import type { ConnectionFacts, Journal } from "../journal.ts";
 import { Pipe } from "../pipe/pipe.ts";
 import type { PipeRegistry } from "../pipe/registry.ts";
 import type { Limiter, PipeLease } from "../policy/limiter.ts";
-import { decide, type Policy } from "../policy/policy.ts";
+import { decide, shadows, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { Target } from "../target/target.ts";
 import type { Seen } from "./seen.ts";
@@ -62,6 +62,7 @@ export class Opener {
     const { identity } = facts;
     const decision = decide(policy, identity, name);
     const target = targets.get(name);
+    for (const rule of shadows(policy, identity, name)) journal.shadow(rule, { target: name, facts, decision });
     const shut = this.#options.shut();
     let broken: Break;
     if (shut !== undefined) broken = shut;

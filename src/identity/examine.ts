@@ -7,11 +7,12 @@ import { Buffer } from "node:buffer";
 import { printable } from "../base/text.ts";
 import { nameText, parseCertificate, type Certificate } from "./certificate.ts";
 import { keyFault, usageFault, versionFault } from "./leaf.ts";
-import { boundsFault } from "./judge.ts";
+import { boundsFault, pathOf } from "./judge.ts";
 import { identityOf } from "./names.ts";
 import { findPath } from "./path.ts";
 import { KeyAlgorithm } from "./public-key.ts";
 import { validityFault } from "./refusal.ts";
+import { nameKey, revocationFault } from "./revocation.ts";
 import type { Trust } from "./trust.ts";
 
 export interface Step {
@@ -26,8 +27,6 @@ export interface ExamineOptions {
   readonly trust: Trust;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  /** What a CA's list that is out of date does to its clients. */
-  readonly onExpired: "refuse" | "warn";
 }
 
 /** `chain`: DER as presented, leaf first. */
@@ -107,7 +106,9 @@ function issuerStep(
   leaf: Certificate,
   { others, trust, now }: IssuerOptions,
 ): { readonly path: readonly Certificate[] | undefined; readonly step: Step } {
-  const found = findPath(leaf, { others, anchors: trust.anchors, now });
+  const clean = pathOf(leaf, others, { trust, now });
+  // Where revocation is all that stands in the way, the way is shown, and revocation told in its own step.
+  const found = clean.path === undefined ? findPath(leaf, { others, anchors: trust.anchors, now }) : clean;
   if (found.path === undefined) return { path: undefined, step: fails("issuer", found.refusal.message) };
   const above = found.path.slice(1).map(({ subject, notAfter }) => `${nameText(subject)} (until ${date(notAfter)})`);
   return { path: found.path, step: holds("issuer", above.join(", under ")) };
@@ -132,15 +133,18 @@ interface ListedOptions extends ExamineOptions {
 
 type Listed = { readonly fault: true; readonly says: string } | { readonly fault: false; readonly says: string | undefined };
 
-function listed({ issuer: name, issuerText, serial }: Certificate, { trust, now, onExpired, issuer }: ListedOptions): Listed {
-  const lists = [...trust.crls.values()].flat().filter((list) => list.issuer.equals(name));
-  const whose = `the list of ${issuerText}`;
-  const naming = lists.find(({ revoked }) => revoked.has(serial));
-  if (naming !== undefined) return { fault: true, says: `serial ${serial} is on ${whose} of ${date(naming.thisUpdate)}` };
+function listed(certificate: Certificate, { trust, now, issuer }: ListedOptions): Listed {
+  const { issuer: name, issuerText, serial } = certificate;
+  const lists = trust.crls.get(nameKey(name)) ?? [];
   const own = lists.filter(({ by }) => by.der.equals(issuer.publicKey.der));
-  if (own.length === 0) return { fault: false, says: undefined };
+  const whose = `the list of ${issuerText}`;
   const until = Math.max(...own.map(({ nextUpdate }) => nextUpdate));
+  if (revocationFault(certificate, { issuer, lists: trust, now }) !== undefined) {
+    const naming = lists.find(({ revoked }) => revoked.has(serial));
+    if (naming === undefined) return { fault: true, says: `${whose} went out of date on ${date(until)}` };
+    return { fault: true, says: `serial ${serial} is on ${whose} of ${date(naming.thisUpdate)}` };
+  }
+  if (own.length === 0) return { fault: false, says: undefined };
   if (now <= until) return { fault: false, says: `not on ${whose}, valid until ${date(until)}` };
-  if (onExpired === "refuse") return { fault: true, says: `${whose} went out of date on ${date(until)}` };
   return { fault: false, says: `not on ${whose}, which went out of date on ${date(until)} and is taken (trust.onExpired: warn)` };
 }

@@ -145,7 +145,7 @@ function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRunt
   );
 }
 
-function pathOf(leaf: Certificate, others: readonly Certificate[], { trust, now }: Moment): PathResult {
+export function pathOf(leaf: Certificate, others: readonly Certificate[], { trust, now }: Moment): PathResult {
   const revocation = (ca: Certificate, issuer: Certificate): Refusal | undefined => revocationFault(ca, { issuer, lists: trust, now });
   return findPath(leaf, { others, anchors: trust.anchors, now, revocation });
 }
@@ -164,7 +164,7 @@ function proofOf({ identity, path, others, trust }: ProofParts): Proof {
   };
 }
 
-/** Of what was presented, what could ever issue the leaf or a CA above it, by its name, up to a bound. */
+/** Of what was presented, what could ever issue the leaf or a CA above it, by its name, up to a bound; in its order. */
 function keptOf(leaf: Certificate, others: readonly Certificate[]): readonly Certificate[] {
   const kept = [leaf]; // grows while it is walked: from child to issuers
   let bytes = 0;
@@ -172,11 +172,10 @@ function keptOf(leaf: Certificate, others: readonly Certificate[]): readonly Cer
     for (const issuer of others) {
       if (kept.includes(issuer) || !issuer.ca || !issuer.subject.equals(child.issuer)) continue;
       bytes += issuer.der.length;
-      if (bytes > MAX_KEPT) return kept.slice(1);
-      kept.push(issuer);
+      if (bytes <= MAX_KEPT) kept.push(issuer);
     }
   }
-  return kept.slice(1);
+  return others.filter((other) => kept.includes(other));
 }
 
 /** Whether the path that was found once is a path today. */
@@ -192,9 +191,9 @@ function stands({ path, needs }: Proof, moment: Moment): boolean {
 function proveAgain({ identity, path: [leaf, ...above], others }: Proof, moment: Moment): Proof {
   const late = validityFault(leaf, { now: moment.now, whose: "the certificate" });
   if (late !== undefined) throw late;
-  const { path, refusal } = pathOf(leaf, others, moment) as PathResult & { readonly refusal?: Refusal };
-  if (path !== undefined) return proofOf({ identity, path, others, trust: moment.trust });
-  if (above.length > 0) throw refusal;
+  const found = pathOf(leaf, others, moment);
+  if (found.path !== undefined) return proofOf({ identity, path: found.path, others, trust: moment.trust });
+  if (above.length > 0 || found.issuers > 0) throw found.refusal;
   throw new Refusal("unknown_issuer", `issued by ${leaf.issuerText}: its chain cannot be proven again, connect again`);
 }
 

@@ -26,13 +26,13 @@ export function* pemSteps(text: Buffer, label: string): Steps<Buffer[] | undefin
 }
 
 const PIECE = 32 << 10;
+// Beyond the 64 values of letters:
 const SPACE = 64;
 const PAD = 65;
 const ALIEN = 66;
 const values = new Uint8Array(256).fill(ALIEN);
-for (const [value, letter] of [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"].entries()) {
-  values[letter.charCodeAt(0)] = value;
-}
+const alphabet = Buffer.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+for (const [value, letter] of alphabet.entries()) values[letter] = value;
 for (const space of " \t\r\n\v\f") values[space.charCodeAt(0)] = SPACE;
 values["=".charCodeAt(0)] = PAD;
 

@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { SocketAddress } from "../base/address.ts";
+import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { listenLocally } from "./local-listener.ts";
 
 export interface Question {
@@ -30,8 +31,13 @@ const EXCHANGE_MS = 10_000;
 const ANSWER_MS = 60_000;
 const MAX_BODY = 1 << 20;
 
-/** Serves `answer` until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
-export async function serveHttp(address: SocketAddress, answer: (question: Question) => Promise<Answer>): Promise<{ close(): void }> {
+export interface HttpOptions {
+  answer(question: Question): Promise<Answer>;
+  readonly clock?: Clock;
+}
+
+/** Serves answers until `close`. Rejects with a PipegateError `config` when the address cannot be had. */
+export async function serveHttp(address: SocketAddress, { answer, clock = systemClock }: HttpOptions): Promise<{ close(): void }> {
   const open = new Map<Socket, { within(ms: number): void; asked: boolean }>();
   const server = createServer({ keepAliveTimeout: 1_000, maxHeaderSize: 8_192 }, (request, response) => {
     const connection = open.get(request.socket);
@@ -44,17 +50,15 @@ export async function serveHttp(address: SocketAddress, answer: (question: Quest
     if (open.size >= MAX_CONNECTIONS) return void socket.destroy();
     socket.on("error", () => socket.destroy());
     // The server's own deadlines need it to listen itself, and a socket's timeout begins anew with each byte.
-    let deadline: ReturnType<typeof setTimeout> | undefined;
+    let deadline: Timer | undefined;
     const within = (ms: number): void => {
-      clearTimeout(deadline);
-      if (socket.destroyed) return;
-      deadline = setTimeout(() => socket.destroy(), ms);
-      deadline.unref();
+      deadline?.cancel();
+      if (!socket.destroyed) deadline = clock.after(ms, () => socket.destroy());
     };
     within(EXCHANGE_MS);
     open.set(socket, { within, asked: false });
     socket.on("close", () => {
-      clearTimeout(deadline);
+      deadline?.cancel();
       open.delete(socket);
     });
     server.emit("connection", socket);

@@ -247,3 +247,23 @@ describe("a forward whose certificate is renewed", () => {
     await close();
   });
 });
+
+test.each([
+  ["cert_expired", /^pipegate: the pipe broke: the certificate has expired\. Issue a new one: pipegate ca issue\.$/mu],
+  ["revoked", /^pipegate: the pipe broke: the certificate is revoked, or .*\. See in the gateway's log which it is, /mu],
+  ["forbidden", /^pipegate: the pipe broke: no rule lets this identity reach that target\. Ask for a rule; /mu],
+] as const)("a pipe whose connection the gateway ends for %s says so, and what to do", async (reason, line) => {
+  const started = await standInGateway({ ca });
+  const child = place.start(["pipe", "echo"], { ...settings, PIPEGATE_GATEWAY: started.address });
+  const echoed = new Promise((resolve) => void child.stdout.once("data", resolve));
+  const told = says(child, /your certificate expires in \d+ h \(.*\); renew it\n/u);
+  const end = ended(child);
+  child.stdin.write("hi");
+  await echoed;
+  started.sessions[0]!.notice({ certificateExpiresAt: Date.now() + 10_000_000 });
+  await told;
+  started.sessions[0]!.close({ reason });
+  const { status, err } = await end;
+  expect({ status, err }).toEqual({ status: 5, err: expect.stringMatching(line) });
+  await started.close();
+});

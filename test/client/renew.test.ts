@@ -1,5 +1,6 @@
 import { beforeAll, afterEach, describe, expect, test } from "vitest";
 import type { Break } from "../../src/base/channel.ts";
+import { dialClient } from "../../src/client.ts";
 import { type Client, connect, type ConnectOptions, type Notice, type Pipe } from "../../src/mod.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import { echo } from "../support/echo-stream.ts";
@@ -131,6 +132,24 @@ describe("a client whose certificate is renewed", () => {
     const opening = client.open("echo");
     await renewing;
     expect(await says(await opening, "hi")).toBe("hi");
+  });
+  test("tells those who open streams themselves when they can", async () => {
+    const started = await gateway();
+    const client = await dialClient({ gateway: started.address, ...alice, ca: ca.certificate });
+    open.push(() => client.close());
+    const renewing = client.renew(renewed);
+    const outcome = (stream: Stream): Promise<string> =>
+      new Promise((resolve) => {
+        stream.onBroken = ({ reason }) => resolve(reason);
+        if (stream.accepted) resolve("accepted");
+        else stream.onAccepted = () => resolve("accepted");
+      });
+    const early = client.openStream("echo");
+    started.sessions[0]!.close({ reason: "cert_expired" });
+    expect(await outcome(early)).toBe("cert_expired");
+    await client.ready();
+    expect(await outcome(client.openStream("echo"))).toBe("accepted");
+    await renewing;
   });
   test("closes both connections, and ends the pipes of both", async () => {
     const started = await gateway();

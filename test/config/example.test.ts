@@ -30,7 +30,9 @@ test("the example loads as it stands, beside fresh certificates", async () => {
     expect(config.rules.map(({ line }) => example.split("\n")[line - 1]!.trim())).toEqual([
       '- clients: ["spiffe://dev/agent/*"]',
       '- clients: ["dns:*.ci.example", "cn:legacy"]',
+      '- clients: ["dns:*.example"]',
     ]);
+    expect(config.rules.map(({ shadow }) => shadow)).toEqual([false, false, true]);
     expect(config.rules[0]!.limits).toEqual({
       opens: { perSecond: 50, burst: 100 },
       bytes: { perSecond: 10 << 20, burst: 20 << 20 },

@@ -3,7 +3,9 @@ import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { configDefaults } from "../../src/config/config.ts";
 import { configFrom, loadConfig, loadPolicy } from "../../src/config/load.ts";
+import { staleLists } from "../../src/identity/trust.ts";
 import { createTestCa } from "../support/mint.ts";
 import { configText, problemsOfLoading } from "./problems.ts";
 
@@ -73,7 +75,14 @@ describe("a config file", () => {
         },
       ],
       credentials: { certificate: own.certificate, key: own.key },
-      trust: { ca: [ca.certificate], crl: [expect.any(Uint8Array)] },
+      trust: {
+        ca: [ca.certificate],
+        crl: [expect.any(Uint8Array)],
+        built: expect.objectContaining({ anchors: [expect.anything()], files: [expect.anything()], onExpired: "refuse" }),
+        maxStalenessMs: 5_000,
+        onExpired: "refuse",
+        deny: [],
+      },
       targets: new Map<string, unknown>([
         ["echo", { kind: "builtin", builtin: "echo" }],
         [
@@ -88,10 +97,13 @@ describe("a config file", () => {
         ],
         ["db", { kind: "unix", path: join(folder, "db.sock"), framing: "lines", dialTimeoutMs: 5000 }],
       ]),
-      rules: [{ clients: ["*"], targets: ["*"], limits: { messages: { perSecond: 5, burst: 5 } }, line: 6 }],
+      rules: [{ clients: ["*"], targets: ["*"], limits: { messages: { perSecond: 5, burst: 5 } }, line: 6, shadow: false }],
       admin: { listen: `unix:${join(folder, "admin.sock")}` },
       log: { level: "info", format: "auto" },
       maxMessageBytes: 1 << 20,
+      selfTest: "required",
+      penalties: configDefaults.penalties,
+      audit: undefined,
       warnings: [],
     });
   });
@@ -316,6 +328,33 @@ describe("a file that a config names", () => {
     expect(line!.slice(0, `c.yaml:3:28 trust.crl[0]: crl.pem ${says}`.length)).toBe(`c.yaml:3:28 trust.crl[0]: crl.pem ${says}`);
     expect(more).toEqual([]);
   });
+  test("are lists that are wrong, and each of them is told", async () => {
+    await put("foreign.pem", other.crl().pem);
+    await put("good.pem", ca.crl().pem);
+    await put("junk.pem", "-----BEGIN X509 CRL-----\n");
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: [foreign.pem, good.pem, junk.pem] }" }));
+    expect((await problems()).map((line) => line.split(" holds ")[0])).toEqual([
+      "c.yaml:3:28 trust.crl[0]: foreign.pem",
+      "c.yaml:3:51 trust.crl[2]: junk.pem",
+    ]);
+  });
+  test("may be a list of yesterday where the config warns only", async () => {
+    await put("crl.pem", ca.crl({ thisUpdate: past - day, nextUpdate: past }).pem);
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem, onExpired: warn }" }));
+    const { trust } = await loadConfig(config);
+    expect(staleLists(trust.built, Date.now())).toEqual([expect.stringContaining(`CN=test CA went out of date on ${iso(past)}`)]);
+  });
+  test("give the very same trust again for as long as all of them are the same", async () => {
+    await put("crl.pem", ca.crl().pem);
+    await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem }" }));
+    const known = (await loadConfig(config)).trust.built;
+    const again = async () => (await loadConfig(config, { known })).trust.built;
+    expect(await again()).toBe(known);
+    expect((await loadPolicy(config, { known })).trust.built).toBe(known);
+    await put("crl.pem", ca.crl({ revoked: ["0b"] }).pem);
+    expect(await again()).not.toBe(known);
+    expect((await loadConfig(config)).trust.built).not.toBe(known);
+  });
   test("that is an intermediate CA needs its root beside it, in whichever file", async () => {
     const middle = ca.intermediate();
     await put("middle.pem", middle.certificate);
@@ -365,7 +404,12 @@ describe("a policy alone", () => {
   test("is read without our key", async () => {
     await rm(join(folder, "gateway-key.pem"));
     const { rules, targets, trust } = await loadPolicy(config);
-    expect({ rules: rules.length, targets, trust }).toEqual({ rules: 1, targets: ["echo"], trust: { ca: [ca.certificate], crl: [] } });
+    expect({ rules: rules.length, targets, trust }).toMatchObject({
+      rules: 1,
+      targets: ["echo"],
+      trust: { ca: [ca.certificate], crl: [] },
+    });
+    expect(trust.built.anchors.length).toBe(1);
   });
   test("is judged all the same", async () => {
     await rm(join(folder, "ca.pem"));
@@ -389,7 +433,7 @@ describe("a program's object", () => {
   });
   test("of the shape of the file gives the same Config, but for lines", async () => {
     const { file: _, files: __, ...loaded } = await loadConfig(config);
-    const rules = [{ clients: ["*"], targets: ["echo"], limits: { opens: { perSecond: 5, burst: 5 } }, line: 0 }];
+    const rules = [{ clients: ["*"], targets: ["echo"], limits: { opens: { perSecond: 5, burst: 5 } }, line: 0, shadow: false }];
     expect(await configFrom(object(), { folder })).toEqual({ ...loaded, rules });
   });
   test("may hold PEM texts instead of paths", async () => {

@@ -428,6 +428,27 @@ describe("a warning", () => {
       "c:7:3 rules[1]: it can never answer, because rules[0] matches everything that it matches",
     ],
     [
+      "that all rules are shadow rules",
+      { rules: "rules: [{ clients: [cn:a], targets: [echo], shadow: true }]" },
+      "c:5:8 rules: all rules are shadow rules, which decide nothing, so everyone is refused",
+    ],
+    [
+      "that only a shadow rule names a target",
+      {
+        targets: "targets: { echo: { builtin: echo }, db: { tcp: a:1 } }",
+        rules: "rules:\n- { clients: [cn:a], targets: [db], shadow: true }\n- { clients: [cn:a], targets: [echo] }",
+      },
+      "c:4:41 targets.db: no rule lets anybody reach it",
+    ],
+    [
+      "that a shadow rule behind what answers first will tell nothing, and of nothing that stands behind a shadow rule",
+      {
+        rules:
+          'rules:\n- { clients: ["*"], targets: ["*"], shadow: true }\n- { clients: ["*"], targets: [echo] }\n- { clients: ["spiffe://dev/**"], targets: [echo], shadow: true }',
+      },
+      "c:8:3 rules[2]: this shadow rule will never tell anything, because rules[1] matches everything that it matches",
+    ],
+    [
       "that everyone came before",
       {
         rules:

@@ -62,3 +62,22 @@ test("a client that is revoked, or whose CA has no list of today, hears the same
     ["revoked", "the revocation list of its CA is out of date"],
   ]);
 });
+
+test("a shadow rule lets nobody in, and the log says whom it would have", async () => {
+  await using gateway = await startGateway({
+    ca,
+    targets: { echo: { kind: "builtin", builtin: "echo" }, other: { kind: "builtin", builtin: "echo" } },
+    rules: [
+      { clients: ["spiffe://dev/agent/alice"], targets: ["other"], shadow: true, line: 3 },
+      { clients: ["*"], targets: ["echo"], line: 5 },
+    ],
+  });
+  const { certificate, key } = ca.client("alice");
+  const client = await connect({ gateway: `127.0.0.1:${gateway.port}`, certificate, key, ca: ca.certificate });
+  await client.open("echo");
+  await expect(client.open("other")).rejects.toMatchObject({ code: "forbidden" });
+  expect(gateway.lines("shadow rule")).toEqual([
+    expect.objectContaining({ rule: 3, would: "allow", did: "refuse", identity: "spiffe://dev/agent/alice", target: "other" }),
+  ]);
+  await client.close();
+});
