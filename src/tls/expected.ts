@@ -20,8 +20,8 @@ export interface ExpectedProbe {
   readonly serverName: string;
   /** Once: how it ended. Without a refusal: it was let in. */
   ended(refusal?: ProbeRefusal): void;
-  /** Instead of that: another client came first to a unix socket, and was let in. */
-  mistaken(): void;
+  /** Instead of that: the listener was closed, or another client came first to a unix socket and was let in. */
+  lost(error: Error): void;
   /** It is no longer expected. */
   readonly signal: AbortSignal;
 }
@@ -44,12 +44,18 @@ interface Ends<Connection, Refusal> {
 }
 
 export class ExpectedProbes {
+  readonly #open = new Set<ExpectedProbe>();
+  /** Those that have not come yet. */
   readonly #waiting = new Map<number | undefined, ExpectedProbe>();
   readonly #taken = new WeakMap<Source, ExpectedProbe>();
 
   expect(probe: ExpectedProbe): void {
+    this.#open.add(probe);
     this.#waiting.set(probe.port, probe);
-    const forget = (): void => void (this.#waiting.get(probe.port) === probe && this.#waiting.delete(probe.port));
+    const forget = (): void => {
+      this.#open.delete(probe);
+      if (this.#waiting.get(probe.port) === probe) this.#waiting.delete(probe.port);
+    };
     probe.signal.addEventListener("abort", forget, { once: true });
   }
 
@@ -67,13 +73,18 @@ export class ExpectedProbes {
     return source;
   }
 
+  /** The listener takes no more connections, and ends handshakes without a word. */
+  stop(): void {
+    for (const probe of this.#open) probe.lost(new Error("the listener was closed"));
+  }
+
   divert<Connection extends Opened, Refusal extends Refused>(events: Ends<Connection, Refusal>): Ends<Connection, Refusal> {
     return {
       connection: (connection) => {
         const probe = this.#taken.get(connection.source);
         if (probe === undefined) return events.connection(connection);
         if (connection.serverName !== probe.serverName) {
-          probe.mistaken();
+          probe.lost(new Error("another client came first"));
           return events.connection(connection);
         }
         connection.socket.resume().end(); // what it hands out for resuming has still to arrive

@@ -301,6 +301,7 @@ class Door implements Listener {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#expected.stop();
     this.#watch?.stop();
     this.#server.close();
     for (const socket of this.#handshakes.clear()) socket.destroy(); // nobody was refused

@@ -247,8 +247,7 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
     let [isIn, isClosed] = [false, false];
     const passed = (): void => void (isIn && isClosed && resolve({ refusal: undefined, session }));
     const ended = (refusal?: ProbeRefusal): void => (refusal === undefined ? ((isIn = true), passed()) : resolve({ refusal, session }));
-    const mistaken = (): void => reject(new Error("another client came first"));
-    listener.expect({ port, serverName, signal, ended, mistaken });
+    listener.expect({ port, serverName, signal, ended, lost: reject });
     run.signal.addEventListener("abort", () => reject(run.signal.reason as Error), { once: true, signal: over.signal });
     const { credentials, session: resumed } = shown;
     probe = probeTls(
