@@ -13,12 +13,12 @@ const PATIENCE_MS = 2_000;
 
 const { handshakeTimeoutMs: deadlineMs } = listenerDefaults;
 for (let round = 1; round <= ROUNDS; round++) {
-  const { descriptors, refused, lives, handshakes } = await flood({ clients: CLIENTS, deadlineMs });
+  const { descriptors, refused, strange, lives, handshakes } = await flood({ clients: CLIENTS, deadlineMs });
   const slow = quantile(handshakes, 0.95);
   const last = lives.at(-1) ?? Number.POSITIVE_INFINITY;
   const { before, most, after } = descriptors;
   console.log(
-    `round ${round}: cut after ${lives[0]?.toFixed(0)} to ${last.toFixed(0)} ms; refused ${JSON.stringify(refused)}; descriptors ${before}, ${most}, ${after}; ` +
+    `round ${round}: cut after ${lives[0]?.toFixed(0)} to ${last.toFixed(0)} ms; refused ${JSON.stringify(refused)} ${strange.join(" | ")}; descriptors ${before}, ${most}, ${after}; ` +
       `${handshakes.length} honest handshakes, median ${quantile(handshakes, 0.5).toFixed(1)} ms, 95 % ${slow.toFixed(1)} ms`,
   );
   if (refused["handshake_timeout"] !== 3 * CLIENTS || last > deadlineMs + PATIENCE_MS || after > before || slow >= LONGEST_MS) {

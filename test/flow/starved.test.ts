@@ -40,7 +40,7 @@ log: { format: json }
 `;
   await writeFile(join(place.folder, "pipegate.yaml"), config);
   const child = startProgram("src/cli/main.ts", ["gateway"], {
-    words: ["prlimit", "--nofile=128", ...runtimeWords],
+    words: ["/bin/sh", "-c", `ulimit -n 128; exec "$0" "$@"`, ...runtimeWords],
     folder: place.folder,
     timeoutMs: 100_000,
   });

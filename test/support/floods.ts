@@ -11,6 +11,8 @@ export interface FloodResult {
   readonly descriptors: { readonly before: number; readonly most: number; readonly after: number };
   /** By reason. */
   readonly refused: Readonly<Record<string, number>>;
+  /** What was said of some who were refused for something else than the deadline. */
+  readonly strange: readonly string[];
   /** From its start to its end as each of the flood saw it, ms, the shortest first. */
   readonly lives: readonly number[];
   /** Handshakes of the honest client while the flood was there, ms, the shortest first. */
@@ -23,6 +25,7 @@ export const floodKinds: readonly FloodKind[] = ["silent", "half a hello", "byte
 interface Seen {
   readonly descriptors: number;
   readonly refused: Readonly<Record<string, number>>;
+  readonly strange: readonly string[];
 }
 
 const BYTE_EVERY_MS = 100;
@@ -74,6 +77,7 @@ export async function flood({ clients, deadlineMs }: { readonly clients: number;
   return {
     descriptors: { before, most, after: seen.descriptors },
     refused: seen.refused,
+    strange: seen.strange,
     lives: ascending(await lives),
     handshakes: ascending(handshakes),
   };

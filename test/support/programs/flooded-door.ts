@@ -7,6 +7,8 @@ import { createTestCa } from "../mint.ts";
 const [maxHandshakes = 0, handshakeTimeoutMs = 0] = process.argv.slice(2).map(Number);
 const ca = createTestCa();
 const refused: Record<string, number> = {};
+/** What was said of those who were not late: nobody is expected. */
+const strange: string[] = [];
 const listener = await listen(
   { ...doorOptions(ca), maxHandshakes, maxHandshakesPerSource: maxHandshakes, handshakeTimeoutMs, withoutAlpn: true },
   {
@@ -14,11 +16,14 @@ const listener = await listen(
       socket.on("end", () => socket.end()).resume();
       socket.write("hello\n");
     },
-    refused: ({ reason }) => void (refused[reason] = (refused[reason] ?? 0) + 1),
+    refused: ({ reason, detail }) => {
+      refused[reason] = (refused[reason] ?? 0) + 1;
+      if (reason !== "handshake_timeout" && strange.length < 3) strange.push(detail);
+    },
     answer: ({ connection }) => connection.socket.destroy(),
   },
 );
 const print = (line: unknown): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
 print({ port: listener.address.kind === "tcp" ? listener.address.port : 0, client: clientOptions(ca, ca.client("alice")) });
-setInterval(() => print({ descriptors: readdirSync("/proc/self/fd").length, refused }), 100);
+setInterval(() => print({ descriptors: readdirSync("/proc/self/fd").length, refused, strange }), 100);
 process.stdin.on("end", () => process.exit(0)).resume();
