@@ -27,6 +27,7 @@ const narrowing: ReadonlySet<string> = new Set([Extension.DELTA, Extension.DISTR
 const REMOVE_FROM_CRL = 8;
 
 const ENTRIES_A_STEP = 250;
+const MAX_REMEMBERED = 64;
 
 export function parseCrl(der: Buffer): Crl {
   return atOnce(crlSteps(der));
@@ -55,7 +56,7 @@ function* readSerials(entries: Buffer | undefined): Steps<Set<string>> {
   const revoked = new Set<string>();
   if (entries === undefined) return revoked;
   const list = new DerReader(entries);
-  let last: Buffer | undefined;
+  const sound = new Set<string>(); // most entries of a list say the same about why
   for (let count = 1; !list.done; count++) {
     if (count % ENTRIES_A_STEP === 0) yield;
     const entry = list.into(Tag.SEQUENCE);
@@ -63,10 +64,10 @@ function* readSerials(entries: Buffer | undefined): Steps<Set<string>> {
     time(entry.next());
     const extensions = entry.optional(Tag.SEQUENCE)?.whole;
     entry.end();
-    // Most entries of a list say the same about why.
-    if (extensions === undefined || last?.equals(extensions)) continue;
+    const key = extensions?.toString("latin1");
+    if (extensions === undefined || key === undefined || sound.has(key)) continue;
     requireComplete(extensions);
-    last = extensions;
+    if (sound.size < MAX_REMEMBERED) sound.add(key);
   }
   return revoked;
 }

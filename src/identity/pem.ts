@@ -14,55 +14,88 @@ export function pemBlocks(text: string, label: string): Buffer[] | undefined {
 export function* pemSteps(text: Buffer, label: string): Steps<Buffer[] | undefined> {
   const blocks: Buffer[] = [];
   const begin = `-----BEGIN ${label}-----`;
-  const end = `-----END ${label}-----`;
-  for (let at = text.indexOf(begin); at >= 0; at = text.indexOf(begin, at)) {
-    const close = text.indexOf(end, at);
-    const block = close < 0 ? undefined : yield* decode(text.subarray(at + begin.length, close));
-    if (block === undefined) return undefined;
-    blocks.push(block);
-    at = close + end.length;
+  const end = Buffer.from(`-----END ${label}-----`);
+  let at = 0;
+  while ((at = yield* findSteps(text, begin, at)) >= 0) {
+    const block = yield* decode(text, at + begin.length);
+    if (block === undefined || !text.subarray(block.stop, block.stop + end.length).equals(end)) return undefined;
+    blocks.push(block.bytes);
+    at = block.stop + end.length;
   }
   return blocks;
 }
 
 const PIECE = 32 << 10;
+
+/** As `indexOf`, which on Deno takes its time. */
+export function* findSteps(text: Buffer, words: string, from: number): Steps<number> {
+  for (let start = from; start < text.length; start += PIECE) {
+    const found = text.subarray(start, start + PIECE + words.length - 1).indexOf(words);
+    if (found >= 0) return start + found;
+    yield;
+  }
+  return -1;
+}
+
 // Beyond the 64 values of letters:
 const SPACE = 64;
 const PAD = 65;
-const ALIEN = 66;
+const DASH = 66;
+const ALIEN = 67;
 const values = new Uint8Array(256).fill(ALIEN);
 const alphabet = Buffer.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
 for (const [value, letter] of alphabet.entries()) values[letter] = value;
 for (const space of " \t\r\n\v\f") values[space.charCodeAt(0)] = SPACE;
 values["=".charCodeAt(0)] = PAD;
+values["-".charCodeAt(0)] = DASH;
 
-/** Base64; undefined when it is empty or malformed. */
-function* decode(text: Buffer): Steps<Buffer | undefined> {
-  const bytes = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4));
-  let length = 0;
-  let bits = 0;
-  let letters = 0;
-  let padding = 0;
-  for (let start = 0; start < text.length; start += PIECE) {
-    const stop = Math.min(text.length, start + PIECE);
-    for (let at = start; at < stop; at++) {
+interface Decoded {
+  readonly bytes: Buffer;
+  /** Where the dash stands that ends it. */
+  readonly stop: number;
+}
+
+/** Base64 from `start` to the first dash; undefined when it is empty, malformed or has no end. */
+function* decode(text: Buffer, start: number): Steps<Decoded | undefined> {
+  const pieces: Buffer[] = [];
+  let [bits, letters, padding] = [0, 0, 0];
+  for (let at = start; at < text.length;) {
+    const piece = Buffer.alloc(PIECE);
+    let length = 0;
+    for (const until = Math.min(text.length, at + PIECE); at < until; at++) {
       const value = values[text[at] as number] as number;
       if (value === SPACE) continue;
+      if (value === DASH) {
+        const rest = loose({ bits, letters, padding });
+        return rest && { bytes: Buffer.concat([...pieces, piece.subarray(0, length), rest]), stop: at };
+      }
       if (value === PAD) padding++;
       else if (value === ALIEN || padding > 0) return undefined;
       else {
         bits = ((bits << 6) | value) & 0xffffff;
         if ((++letters & 3) !== 0) continue;
-        bytes[length++] = bits >> 16;
-        bytes[length++] = (bits >> 8) & 0xff;
-        bytes[length++] = bits & 0xff;
+        piece[length++] = bits >> 16;
+        piece[length++] = (bits >> 8) & 0xff;
+        piece[length++] = bits & 0xff;
       }
     }
+    pieces.push(piece.subarray(0, length));
     yield;
   }
-  const loose = letters & 3;
-  if (letters === 0 || loose === 1 || padding > 2 || (padding > 0 && loose + padding !== 4)) return undefined;
-  if (loose > 1) bytes[length++] = loose === 2 ? (bits >> 4) & 0xff : (bits >> 10) & 0xff;
-  if (loose === 3) bytes[length++] = (bits >> 2) & 0xff;
-  return bytes.subarray(0, length);
+  return undefined;
+}
+
+interface Tail {
+  /** Of the last letters. */
+  readonly bits: number;
+  readonly letters: number;
+  readonly padding: number;
+}
+
+/** The bytes of the letters behind the last four; undefined when they and their padding cannot be. */
+function loose({ bits, letters, padding }: Tail): Buffer | undefined {
+  const left = letters & 3;
+  if (letters === 0 || left === 1 || padding > 2 || (padding > 0 && left + padding !== 4)) return undefined;
+  if (left === 0) return Buffer.alloc(0);
+  return left === 2 ? Buffer.from([(bits >> 4) & 0xff]) : Buffer.from([(bits >> 10) & 0xff, (bits >> 2) & 0xff]);
 }
