@@ -29,6 +29,7 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     load: async () => (await import("./check.ts")).checkCommand(),
   },
   explain: { summary: "which rule answers, on which line, and why", load: async () => (await import("./explain.ts")).explainCommand() },
+  audit: { summary: "whether an audit log is whole", load: async () => (await import("./audit.ts")).auditCommand() },
   status: { summary: "counters and live pipes of a running gateway", load: async () => (await import("./status.ts")).statusCommand() },
 };
 
