@@ -176,8 +176,9 @@ class Writer implements Audit {
     let [taken, characters] = [0, 0];
     // What ends a cut line must follow it: a gap is told in the next batch.
     if (this.#cut) bodies.length = 0;
+    const room = Math.min(MAX_BATCH, this.#options.maxBytes - this.#size);
     for (const body of this.#waiting) {
-      if (characters + body.length > MAX_BATCH && taken > 0) break;
+      if (characters + body.length > room && taken > 0) break;
       bodies.push(body);
       characters += body.length;
       taken++;

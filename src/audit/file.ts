@@ -22,6 +22,12 @@ export function currentName(file: string): string {
   return file.replace(NUMBER, "");
 }
 
+/** The number of the first line of a full file, by its name. */
+export function numberOf(file: string): number | undefined {
+  const digits = NUMBER.exec(file)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
 /** The full files beside `file`, oldest first. */
 export async function fullFiles(file: string): Promise<string[]> {
   const [folder, name] = [dirname(file), basename(file)];

@@ -6,7 +6,7 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Buffer } from "node:buffer";
-import { currentName, fullFiles } from "./file.ts";
+import { currentName, fullFiles, numberOf } from "./file.ts";
 import { GENESIS, hashOf, type Head, MAX_LINE_BYTES, readLine } from "./line.ts";
 
 export interface Fault {
@@ -139,7 +139,11 @@ class Check {
   ): void {
     const before = this.#head;
     if (before === undefined) {
-      if (seq === 1 && prev !== GENESIS.hash && !recovered) this.#fault(place, "line 1 of the log does not begin a chain: it was changed");
+      const first = recovered ? seq - 1 : seq;
+      const named = numberOf(place.file);
+      if (seq === 1 && prev !== GENESIS.hash) this.#fault(place, "the log's first line does not begin a chain: it was changed");
+      // Full files are removed from the oldest on, so only they may begin later than the log.
+      if (first !== (named ?? 1) && seq !== named) this.#fault(place, `the lines before it are missing: it has number ${seq}`);
       return;
     }
     const expected = before.seq + (recovered ? 2 : 1);

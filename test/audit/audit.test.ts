@@ -131,7 +131,7 @@ test("what is no file of ours is refused, and left alone", async () => {
 
 test("one process a log: the second is told who has it, and a dead one's lock is taken over", async () => {
   const child = startProgram("test/support/programs/audit-writer.ts", [file]);
-  await says(child, /writing/, "stdout");
+  await says(child, /written 1000/, "stdout");
   await expect(open()).rejects.toThrow(`already written by process ${child.pid}`);
   const gone = new Promise((resolve) => child.once("close", resolve));
   tell(child, "SIGKILL");
@@ -150,7 +150,7 @@ test("kill -9 at any moment leaves a log that goes on and is whole", async () =>
   let seen = 0;
   for (let round = 0; round < 4; round++) {
     const child = startProgram("test/support/programs/audit-writer.ts", [file]);
-    await says(child, new RegExp("wrote"), "stdout");
+    await says(child, new RegExp(`written ${round + 1}000`), "stdout");
     const gone = new Promise((resolve) => child.once("close", resolve));
     tell(child, "SIGKILL");
     await gone;
@@ -198,3 +198,50 @@ test("a folder that is gone stops nothing, is said once, and the log goes on whe
   await audit.close();
   expect(await whole()).toBeGreaterThan(0);
 }, 40_000);
+
+// A disk of 64 KiB: only root may make one, and not in every container.
+function smallDisk(at: string): boolean {
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", at], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test("a full disk stops nothing, and when there is room again the chain says what is lost", async (context) => {
+  const disk = join(folder, "disk");
+  await mkdir(disk);
+  if (!smallDisk(disk)) return context.skip("no tmpfs may be mounted here");
+  try {
+    file = join(disk, "audit.jsonl");
+    await writeFile(join(disk, "ballast"), Buffer.alloc(50_000));
+    const audit = await open();
+    const large = { event: "pipe open", text: "x".repeat(500) };
+    for (let n = 0; n < 20_000; n++) audit.record(large);
+    await vi.waitFor(() => expect(audit.failing).toBe("the disk is full"), { timeout: 10_000 });
+    expect(audit.lost).toBeGreaterThan(0);
+    execFileSync("mount", ["-o", "remount,size=64m", disk]);
+    await vi.waitFor(() => expect(audit.failing).toBeUndefined(), { timeout: 20_000, interval: 50 });
+    await audit.close();
+    expect(await whole()).toBe(20_000 - audit.lost + 1);
+    const gaps = (await Promise.all((await verifyAudit(file)).files.map((name) => readFile(name, "utf8"))))
+      .join("")
+      .match(/"audit gap","lost":\d+/g);
+    expect(gaps).toEqual([`"audit gap","lost":${audit.lost}`]);
+  } finally {
+    for (const audit of opened.splice(0)) await audit.close();
+    execFileSync("umount", [disk]);
+  }
+}, 40_000);
+
+test("rotation under load loses nothing", async () => {
+  const audit = await open({ maxBytes: 20_000, keep: 1_000 });
+  for (let n = 0; n < 20_000; n++) {
+    audit.record({ event: "pipe open", n });
+    if (n % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await audit.close();
+  expect([await whole(), audit.lost]).toEqual([20_000, 0]);
+  expect((await fullFiles(file)).length).toBeGreaterThan(5);
+});
