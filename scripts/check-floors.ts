@@ -21,6 +21,7 @@ const stages = ["base", "runtime", "identity", "protocol", "tls", "policy", "tar
 /** A room is a folder of src/, or a top-level file; `client` and `gateway` are a file with a folder of the same name. */
 export const rooms: Readonly<Record<string, Room>> = {
   base: below(),
+  audit: below("base"),
   runtime: { from: ["base"], edge: true },
   identity: below("base"),
   protocol: below("base"),
@@ -31,14 +32,14 @@ export const rooms: Readonly<Record<string, Room>> = {
   ca: below("base", "identity"),
   config: below("base", "identity", "protocol", "tls", "policy", "target", "pipe"),
   metrics: below(...stages),
-  journal: below(...stages, "metrics"),
+  journal: below(...stages, "metrics", "audit"),
   explain: below("base", "identity", "policy", "config"),
-  gateway: below(...stages, "metrics", "journal", "explain"),
+  gateway: below(...stages, "metrics", "journal", "explain", "audit"),
   client: below("base", "runtime", "identity", "protocol", "pipe"),
   admin: below(...stages, "metrics", "journal", "explain", "gateway"),
   mod: below(...stages, "explain", "gateway", "client"),
   // Past mod.ts, too: a subcommand that loads only what it uses starts sooner.
-  cli: below(...stages, "metrics", "journal", "explain", "gateway", "client", "admin", "mod"),
+  cli: below(...stages, "metrics", "journal", "explain", "gateway", "client", "admin", "mod", "audit"),
 };
 
 /** Modules that reach out of the process: only runtime/ uses them. */

@@ -30,6 +30,7 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
   },
   explain: { summary: "which rule answers, on which line, and why", load: async () => (await import("./explain.ts")).explainCommand() },
   reload: { summary: "have a running gateway load its config anew", load: async () => (await import("./reload.ts")).reloadCommand() },
+  audit: { summary: "whether an audit log is whole", load: async () => (await import("./audit.ts")).auditCommand() },
   status: { summary: "counters and live pipes of a running gateway", load: async () => (await import("./status.ts")).statusCommand() },
 };
 

@@ -96,6 +96,12 @@ export async function readAdminListen(file: string): Promise<string | undefined>
   return listen === undefined ? undefined : adminListen(listen, dirname(file));
 }
 
+/** `audit.file` of a config file, by its text alone. Rejects with a ConfigError when that is wrong. */
+export async function readAuditFile(file: string): Promise<string | undefined> {
+  const { shape } = parseConfig(await readText(file), { file });
+  return shape.audit && (isAbsolute(shape.audit.file) ? shape.audit.file : join(dirname(file), shape.audit.file));
+}
+
 function adminListen(path: string, folder: string): string {
   return `unix:${isAbsolute(path) ? path : join(folder, path)}`;
 }

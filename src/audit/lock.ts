@@ -1,0 +1,106 @@
+/**
+ * One process an audit log: a lock file beside it that names its holder by process id and start time. Promises: it is born whole (made
+ * aside, then linked), so nobody reads half of one; the lock of a process that is gone, or whose id another has now, is taken over.
+ * Leaves to others: that a holder on another host, or in another container, does not see this one's processes.
+ */
+import { link, lstat, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { PipegateError } from "../base/error.ts";
+
+export interface Lock {
+  /** Whether it is still ours. */
+  held(): Promise<boolean>;
+  release(): Promise<void>;
+}
+
+/** Rejects with a PipegateError (`config`) when a live process holds it. */
+export async function takeLock(file: string): Promise<Lock> {
+  const path = `${file}.lock`;
+  const mine = `${path}.${randomUUID()}`;
+  const text = `${process.pid} ${await startOf(process.pid)} ${randomUUID()}\n`;
+  await writeFile(mine, text, { flag: "wx", mode: 0o600 });
+  try {
+    for (let tries = 0; tries < 8; tries++) {
+      if (await linked(mine, path)) return lockOf(path, text);
+      await clearStale(path);
+    }
+  } finally {
+    await rm(mine, { force: true });
+  }
+  throw taken(path, "another process");
+}
+
+async function linked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function lockOf(path: string, text: string): Lock {
+  const held = async (): Promise<boolean> => (await readHolder(path)) === text;
+  return {
+    held,
+    async release() {
+      if (await held()) await rm(path, { force: true });
+    },
+  };
+}
+
+/** Removes a dead holder's lock; one that is alive is an error. */
+async function clearStale(path: string): Promise<void> {
+  const text = await readHolder(path);
+  if (text === undefined) return;
+  if (await isAlive(text)) throw taken(path, `process ${text.split(" ")[0]}`);
+  // Moved aside first: whoever took over in between is put back.
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  if ((await readHolder(aside)) !== text) await linked(aside, path);
+  await rm(aside, { force: true });
+}
+
+async function readHolder(path: string): Promise<string | undefined> {
+  try {
+    const { size } = await lstat(path);
+    return size > 256 ? "" : await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+async function isAlive(text: string): Promise<boolean> {
+  const [, id, start] = /^(\d{1,10}) (\S+) /.exec(text) ?? [];
+  if (id === undefined || Number(id) === 0) return false;
+  try {
+    process.kill(Number(id), 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+  }
+  const found = await startOf(Number(id));
+  return start === "-" || found === "-" || found === start;
+}
+
+/** When a process began, in the kernel's ticks; `-` where nobody says. */
+async function startOf(id: number): Promise<string> {
+  try {
+    const stat = await readFile(`/proc/${id}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "-";
+  } catch {
+    return "-";
+  }
+}
+
+function taken(path: string, who: string): PipegateError {
+  return new PipegateError("config", `the audit log is already written by ${who} (${path})`, {
+    next: "stop it, or give each gateway a file of its own",
+  });
+}
