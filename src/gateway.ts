@@ -4,7 +4,9 @@
  * no fault of a peer or a back end ends the process. Leaves to others: the story of a connection (gateway/connections.ts) and of a pipe
  * (gateway/opener.ts).
  */
+import { openAudit, type Audit } from "./audit/audit.ts";
 import { addressText, type SocketAddress } from "./base/address.ts";
+import type { Break } from "./base/channel.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
@@ -59,6 +61,8 @@ export interface GatewayStatus {
   readonly reloadFailure: ReloadFailure | undefined;
   /** How long judging everybody again took, last time. */
   readonly judgedMs: number;
+  /** Of the audit log, if there is one: its last line, why it cannot be written, lines that are lost. */
+  readonly audit: { readonly seq: number; readonly hash: string; readonly failing: string | undefined; readonly lost: number } | undefined;
   /** Who came in, with the certificate of last time. */
   readonly identities: readonly SeenIdentity[];
   readonly connections: number;
@@ -81,6 +85,8 @@ export interface Reloaded {
 
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
+/** How long the audit log waits for the last pipes to tell how they ended, ms. */
+const LAST_LINES_MS = 1_000;
 
 export class Gateway implements Explainable {
   readonly #clock: Clock;
@@ -99,6 +105,7 @@ export class Gateway implements Explainable {
   #reloading: Promise<unknown> = Promise.resolve();
   #failure: ReloadFailure | undefined;
   #timer: Timer | undefined;
+  #auditRefuses = false;
   #judgedMs = 0;
   /** When the timer fires, milliseconds since the epoch. */
   #judgedAgainAt = Infinity;
@@ -118,7 +125,7 @@ export class Gateway implements Explainable {
       snapshot: () => this.#snapshot,
       limiter: new Limiter({ clock: this.#clock }),
       seen: this.#seen,
-      shut: () => undefined,
+      shut: () => this.#shut(),
     };
     this.#opener = new Opener({ ...shared, pipes: this.#pipes });
     this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (notAfter) => this.#judgeAgainBy(notAfter + 1) });
@@ -132,6 +139,7 @@ export class Gateway implements Explainable {
     try {
       const snapshot = this.#snapshot;
       const { selfTest: wanted, listeners } = snapshot.config;
+      this.#journal.audit = await this.#openAudit();
       const open = (): Promise<readonly TestedListener[]> => this.#openAll(snapshot);
       if (wanted === "required") await selfTest({ served: listeners.map((one) => servedBy(one, snapshot)), open, clock: this.#clock });
       else {
@@ -147,6 +155,25 @@ export class Gateway implements Explainable {
     this.#state = "ready";
     this.#judgeAgain({ pipes: false });
     return this.#standing.map(({ listener }) => listener.address);
+  }
+
+  async #openAudit(): Promise<Audit | undefined> {
+    const { audit } = this.#snapshot.config;
+    if (audit === undefined) return undefined;
+    const opened = await openAudit({
+      ...audit,
+      clock: this.#clock,
+      onTrouble: (detail) => this.#journal.auditTroubled(detail),
+      onWell: () => this.#journal.auditWell(),
+    });
+    this.#auditRefuses = audit.onFailure === "refuse";
+    return opened;
+  }
+
+  /** Why nobody is served just now. */
+  #shut(): Break | undefined {
+    const failing = this.#auditRefuses ? this.#journal.audit?.failing : undefined;
+    return failing === undefined ? undefined : { reason: "internal", detail: `the audit log cannot be written: ${failing}` };
   }
 
   async #openAll(snapshot: Snapshot): Promise<readonly TestedListener[]> {
@@ -267,11 +294,15 @@ export class Gateway implements Explainable {
   async #drain(graceMs: number): Promise<void> {
     if (this.#state !== "closed") this.#state = "draining";
     for (const { listener } of this.#standing) listener.stop();
-    let timer: Timer | undefined;
-    const enough = new Promise<void>((resolve) => (timer = this.#clock.after(graceMs + 2_000, resolve))); // who does not even close is cut
-    await Promise.race([this.#connections.drain(graceMs), enough]);
-    timer?.cancel();
+    await this.#within(graceMs + 2_000, this.#connections.drain(graceMs)); // who does not even close is cut
     await this.close();
+  }
+
+  async #within(ms: number, done: Promise<void>): Promise<void> {
+    let timer: Timer | undefined;
+    const enough = new Promise<void>((resolve) => (timer = this.#clock.after(ms, resolve)));
+    await Promise.race([done, enough]);
+    timer?.cancel();
   }
 
   /** Closes everything at once; pipes that are open break with `draining`. */
@@ -280,6 +311,11 @@ export class Gateway implements Explainable {
     this.#timer?.cancel();
     this.#connections.close({ reason: "draining" });
     await Promise.all(this.#standing.map(({ listener }) => listener.close()));
+    const { audit } = this.#journal;
+    if (audit === undefined) return;
+    await this.#within(LAST_LINES_MS, this.#connections.empty());
+    this.#journal.audit = undefined;
+    await audit.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -302,6 +338,7 @@ export class Gateway implements Explainable {
       loadedAt: this.#snapshot.loadedAt,
       reloadFailure: this.#failure,
       judgedMs: this.#judgedMs,
+      audit: auditStatus(this.#journal.audit),
       identities: this.#seen.list(),
       connections: this.#metrics.connections,
       connectionsTotal: this.#metrics.connectionsTotal,
@@ -343,6 +380,7 @@ export class Gateway implements Explainable {
       live,
       version: this.#snapshot.version,
       reloadFailed: this.#failure !== undefined,
+      audit: auditStatus(this.#journal.audit),
       expiry: { gateway: ownEnd(this.#snapshot), clients: this.#seen.soonestEnd() },
     });
   }
@@ -350,6 +388,12 @@ export class Gateway implements Explainable {
 
 function closedWhileOpening(): PipegateError {
   return new PipegateError("cancelled", "the gateway was closed while it was opening");
+}
+
+function auditStatus(audit: Audit | undefined): GatewayStatus["audit"] {
+  if (audit === undefined) return undefined;
+  const { seq, hash } = audit.head;
+  return { seq, hash, failing: audit.failing, lost: audit.lost };
 }
 
 /** What a listener offers under this snapshot. */

@@ -2,6 +2,7 @@
  * What a gateway says of its doings: one log line and one count for a connection's open and close, a pipe's open and close, a refusal.
  * Promises: each is said once; refusals are capped at a rate, with the number that was left out; field names are the same everywhere.
  */
+import type { Audit } from "./audit/audit.ts";
 import type { Break } from "./base/channel.ts";
 import type { Clock } from "./base/clock.ts";
 import { unthrowing, type LogFields, type Logger } from "./base/log.ts";
@@ -40,6 +41,8 @@ const REFUSALS_PER_MS = 20 / 1000;
 const STALE_REPEAT_MS = 3_600_000;
 
 export class Journal {
+  /** Gets a line at each open and close of a pipe and each refusal that is logged. */
+  audit: Audit | undefined;
   readonly #logger: Logger;
   readonly #metrics: Metrics;
   readonly #clock: Clock;
@@ -55,6 +58,15 @@ export class Journal {
     this.#metrics = metrics;
     this.#clock = clock;
     this.#at = clock.now();
+  }
+
+  /** The audit log cannot be written: what follows is the config's. */
+  auditTroubled(detail: string): void {
+    this.#logger.error("audit log failing", { detail });
+  }
+
+  auditWell(): void {
+    this.#logger.info("audit log written again");
   }
 
   connectionOpen(connection: ConnectionFacts): void {
@@ -76,21 +88,20 @@ export class Journal {
     });
   }
 
-  pipeOpen(entry: PipeEntry, rule: Rule): void {
+  pipeOpen(entry: PipeEntry): void {
     this.#metrics.pipeOpened(entry.target);
-    this.#logger.info("pipe open", { ...pipeFields(entry), rule: rule.line });
+    const fields = { ...pipeFields(entry), rule: entry.rule };
+    this.#logger.info("pipe open", fields);
+    this.audit?.record({ event: "pipe open", ...fields, ...proofFields(entry) });
   }
 
   pipeClose(entry: PipeEntry, broken: Break | undefined): void {
     const { inbound, outbound } = entry.pipe;
     const flow = { bytesIn: inbound.bytes, bytesOut: outbound.bytes, messagesIn: inbound.messages, messagesOut: outbound.messages };
     this.#metrics.pipeClosed(entry.target, { flow, reason: broken?.reason ?? "done" });
-    this.#logger.info("pipe close", {
-      ...pipeFields(entry),
-      ...flow,
-      durationMs: Math.max(0, this.#clock.wall() - entry.openedAt),
-      ...ended(broken),
-    });
+    const fields = { ...pipeFields(entry), ...flow, durationMs: Math.max(0, this.#clock.wall() - entry.openedAt), ...ended(broken) };
+    this.#logger.info("pipe close", fields);
+    this.audit?.record({ event: "pipe close", ...fields, ...proofFields(entry), rule: entry.rule });
   }
 
   /** A listener cannot accept just now (no descriptors left): said once a second at most. */
@@ -164,6 +175,7 @@ export class Journal {
     };
     this.#suppressed = 0;
     this.#logger.warn("refused", fields);
+    this.audit?.record({ event: "refused", ...fields, serial: refusal.identity?.serial });
   }
 
   /** Whoever is turned away unseen, because the door is full or its address is kept out, says the same as the one before: once a second. */
@@ -195,6 +207,11 @@ function pipeFields(entry: PipeEntry): LogFields {
     backEnd: entry.backEnd,
     mode: entry.messages ? "messages" : "bytes",
   };
+}
+
+/** What the audit log tells beyond the log. */
+function proofFields({ identity, source }: PipeEntry): LogFields {
+  return { serial: identity.serial, source };
 }
 
 function ended(broken: Break | undefined): LogFields {

@@ -27,6 +27,7 @@ export interface Gauges {
   readonly version: number;
   /** Whether the last attempt to load another config failed. */
   readonly reloadFailed: boolean;
+  readonly audit: { readonly failing: string | undefined; readonly lost: number } | undefined;
   /** The soonest ends of certificates, milliseconds since the epoch: ours, and those of the clients that are connected. */
   readonly expiry: Readonly<Record<"gateway" | "clients", number | undefined>>;
 }
@@ -65,7 +66,7 @@ export class Metrics {
   }
 
   /** The text that Prometheus scrapes. */
-  async text({ live, version, reloadFailed, expiry }: Gauges): Promise<string> {
+  async text({ live, version, reloadFailed, audit, expiry }: Gauges): Promise<string> {
     const { Counter, Gauge, Registry } = await import("prom-client");
     const registers = [new Registry()] as const;
     const target = ["target"] as const;
@@ -106,6 +107,16 @@ export class Metrics {
     new Counter({ name: "pipegate_config_reload_failures_total", help: "Configs that were not taken", registers: [...registers] }).inc(
       this.reloadFailures,
     );
+    if (audit !== undefined) {
+      new Gauge({ name: "pipegate_audit_failing", help: "1 while the audit log cannot be written", registers: [...registers] }).set(
+        audit.failing === undefined ? 0 : 1,
+      );
+      new Counter({
+        name: "pipegate_audit_lost_total",
+        help: "Lines of the audit log that never will be written",
+        registers: [...registers],
+      }).inc(audit.lost);
+    }
     const ends = new Gauge({
       name: "pipegate_certificate_not_after_seconds",
       help: "When the first certificate ends: ours, or of the clients that are connected (seconds since the epoch)",

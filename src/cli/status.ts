@@ -53,6 +53,7 @@ export function statusLines(status: GatewayStatus, now: number = Date.now()): st
     `${status.state}, listening on ${status.listeners.join(", ")}`,
     `config: version ${status.version}, loaded ${spanText(age(now, status.loadedAt))} ago`,
     ...failureLines(status, now),
+    ...auditLines(status),
     `connections: ${status.connections} now, ${status.connectionsTotal} in all; pipes: ${status.pipes.length} now`,
     `refusals: ${refusals.length === 0 ? "none" : refusals.map(([reason, count]) => `${reason} ${count}`).join(", ")}`,
   ];
@@ -66,6 +67,15 @@ function failureLines({ reloadFailure }: GatewayStatus, now: number): string[] {
   return [
     `NOT TAKEN: what the config says now, tried ${spanText(age(now, reloadFailure.at))} ago; the one before goes on serving:`,
     ...reloadFailure.lines.map((line) => `  ${line}`),
+  ];
+}
+
+function auditLines({ audit }: GatewayStatus): string[] {
+  if (audit === undefined) return [];
+  const lost = audit.lost === 0 ? "" : `, ${audit.lost} lost`;
+  return [
+    `audit log: line ${audit.seq}, ${audit.hash}${lost}`,
+    ...(audit.failing === undefined ? [] : [`AUDIT LOG FAILING: ${audit.failing}`]),
   ];
 }
 

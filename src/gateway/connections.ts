@@ -57,7 +57,7 @@ export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #live = new Set<Live>();
   #draining = false;
-  #whenEmpty: (() => void) | undefined;
+  #whenEmpty: (() => void)[] = [];
 
   constructor(options: ConnectionsOptions) {
     this.#options = options;
@@ -289,7 +289,12 @@ export class Connections {
   drain(graceMs: number): Promise<void> {
     this.#draining = true;
     for (const live of [...this.#live]) live.drain(graceMs);
-    return this.#live.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#whenEmpty = resolve));
+    return this.empty();
+  }
+
+  /** Resolves when nobody is connected. */
+  empty(): Promise<void> {
+    return this.#live.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenEmpty.push(resolve));
   }
 
   close(broken: Break): void {
@@ -300,6 +305,6 @@ export class Connections {
   #gone(live: Live): void {
     this.#live.delete(live);
     this.#options.seen.left(live.facts.identity, this.#options.clock.wall());
-    if (this.#live.size === 0) this.#whenEmpty?.();
+    if (this.#live.size === 0) for (const tell of this.#whenEmpty.splice(0)) tell();
   }
 }

@@ -183,13 +183,14 @@ export class Opener {
       identity: facts.identity,
       target: permit.target.name,
       backEnd: how.backEnd,
+      rule: permit.rule.line,
       messages: end.channel.messages,
       openedAt: clock.wall(),
       pipe,
     };
     pipes.add(entry);
     seen.used(entry.identity, entry.openedAt);
-    journal.pipeOpen(entry, permit.rule);
+    journal.pipeOpen(entry);
   }
 }
 

@@ -9,6 +9,8 @@ export interface PipeEntry {
   readonly identity: Identity;
   readonly target: string;
   readonly backEnd: string;
+  /** The line of the rule that let it. */
+  readonly rule: number;
   readonly messages: boolean;
   /** Milliseconds since the epoch. */
   readonly openedAt: number;

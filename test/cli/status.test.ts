@@ -87,6 +87,7 @@ describe("the table", () => {
       loadedAt: 0,
       reloadFailure: { at: 60_000, lines: ["pipegate.yaml:1:1: \u001b[2J"] },
       judgedMs: 0,
+      audit: { seq: 7, hash: "ab", failing: "ENOSPC", lost: 2 },
       identities: [
         { identity: "x\n\u202e", fingerprint: "f", serial: "0a", issuer: "i", notAfter: 200_000_000, lastUse: 0, connections: 1 },
       ],
@@ -96,12 +97,13 @@ describe("the table", () => {
       pipes: [{ ...pipe, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }],
     } as const;
     const lines = statusLines(status, 120_000);
-    expect(lines).toHaveLength(12);
+    expect(lines).toHaveLength(14);
     expect(lines.slice(1, 4)).toEqual([
       "config: version 2, loaded 2 min ago",
       "NOT TAKEN: what the config says now, tried 60 s ago; the one before goes on serving:",
       "  pipegate.yaml:1:1: \\u{1b}[2J",
     ]);
+    expect(lines.slice(4, 6)).toEqual(["audit log: line 7, ab, 2 lost", "AUDIT LOG FAILING: ENOSPC"]);
     expect(lines.at(-1)).toMatch(/for 2 d +0a +1 +2 min ago$/u);
     expect(lines.join("")).not.toMatch(/[\u0000-\u001f\u202e]/u);
   });
