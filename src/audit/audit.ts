@@ -20,7 +20,7 @@ export interface AuditOptions {
   readonly clock?: Clock;
   /** It cannot be written: said at once, then at most once a minute. */
   onTrouble(detail: string): void;
-  /** It is written again. */
+  /** It is written again, after a trouble that was said. */
   onWell(): void;
 }
 
@@ -89,6 +89,8 @@ class Writer implements Audit {
   #retryMs: number = RETRY_MS.first;
   #lookedAt: number;
   #troubledAt = -Infinity;
+  /** Whether the trouble that is now was told. */
+  #said = false;
   #closed = false;
 
   constructor(options: AuditOptions, { lock, open, head, first }: Start) {
@@ -216,7 +218,7 @@ class Writer implements Audit {
     const now = this.#clock.now();
     if (this.#open !== undefined && (now - this.#lookedAt >= LOOK_MS || this.#failing !== undefined)) {
       this.#lookedAt = now;
-      if (!(await this.#lock.held())) throw new Error("its lock was taken by another process; restart the gateway");
+      await this.#lock.keep();
       const { ino } = this.#open;
       const found = await lstat(file).catch((error: NodeJS.ErrnoException) =>
         error.code === "ENOENT" ? undefined : Promise.reject(error),
@@ -266,7 +268,8 @@ class Writer implements Audit {
     if (this.#failing === undefined) return;
     this.#failing = undefined;
     this.#retryMs = RETRY_MS.first;
-    this.#troubledAt = -Infinity;
+    if (!this.#said) return;
+    this.#said = false;
     tell(() => this.#options.onWell());
   }
 
@@ -277,6 +280,7 @@ class Writer implements Audit {
     const now = this.#clock.now();
     if (now - this.#troubledAt < TROUBLE_MS) return;
     this.#troubledAt = now;
+    this.#said = true;
     const detail = this.#failing;
     tell(() => this.#options.onTrouble(detail));
   }

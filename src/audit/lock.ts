@@ -8,24 +8,38 @@ import { randomUUID } from "node:crypto";
 import { PipegateError } from "../base/error.ts";
 
 export interface Lock {
-  /** Whether it is still ours. */
-  held(): Promise<boolean>;
+  /** Rejects when another has it now; one that somebody removed is put back. */
+  keep(): Promise<void>;
   release(): Promise<void>;
 }
 
 /** Rejects with a PipegateError (`config`) when a live process holds it. */
 export async function takeLock(file: string): Promise<Lock> {
   const path = `${file}.lock`;
-  const mine = `${path}.${randomUUID()}`;
   const text = `${process.pid} ${await startOf(process.pid)} ${randomUUID()}\n`;
-  await writeFile(mine, text, { flag: "wx", mode: 0o600 });
+  await place(path, text);
+  return {
+    async keep() {
+      const found = await readHolder(path);
+      if (found === undefined) await place(path, text);
+      else if (found !== text) throw taken(path, "another process");
+    },
+    async release() {
+      if ((await readHolder(path)) === text) await rm(path, { force: true });
+    },
+  };
+}
+
+async function place(path: string, text: string): Promise<void> {
+  const aside = `${path}.${randomUUID()}`;
+  await writeFile(aside, text, { flag: "wx", mode: 0o600 });
   try {
     for (let tries = 0; tries < 8; tries++) {
-      if (await linked(mine, path)) return lockOf(path, text);
+      if (await linked(aside, path)) return;
       await clearStale(path);
     }
   } finally {
-    await rm(mine, { force: true });
+    await rm(aside, { force: true });
   }
   throw taken(path, "another process");
 }
@@ -38,16 +52,6 @@ async function linked(from: string, to: string): Promise<boolean> {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
     throw error;
   }
-}
-
-function lockOf(path: string, text: string): Lock {
-  const held = async (): Promise<boolean> => (await readHolder(path)) === text;
-  return {
-    held,
-    async release() {
-      if (await held()) await rm(path, { force: true });
-    },
-  };
 }
 
 /** Removes a dead holder's lock; one that is alive is an error. */

@@ -62,7 +62,12 @@ test("texts of peers cannot forge a line or its fields, and a line is bounded", 
 
 test("a field that throws is a lost line, told in the chain", async () => {
   const audit = await open();
-  const bad = Object.defineProperty({ event: "x" }, "y", { enumerable: true, get: () => expect.unreachable("read") }) as { event: string };
+  const bad = {
+    event: "x",
+    get y(): string {
+      throw new Error("no such field");
+    },
+  };
   audit.record(bad);
   audit.record({ event: "pipe open" });
   await audit.close();
@@ -108,7 +113,9 @@ test("a line that a power cut left is ended, told, and no forgery", async () => 
 test("what is no file of ours is refused, and left alone", async () => {
   const other = join(folder, "other");
   await writeFile(other, "");
-  const refused = async (): Promise<void> => void (await expect(open()).rejects.toMatchObject({ code: "config" }));
+  const refused = async (): Promise<void> => {
+    await expect(open()).rejects.toMatchObject({ code: "config" });
+  };
   await symlink(other, file);
   await refused();
   await rm(file);
@@ -144,6 +151,30 @@ test("a lock whose process id another process has now is taken over", async () =
   await writeFile(`${file}.lock`, `${process.pid} 1 someone\n`);
   await (await open()).close();
   await expect(lstat(`${file}.lock`)).rejects.toThrow("ENOENT");
+});
+
+test("a lock that somebody removed is put back; one that another process has stops the writing", async () => {
+  const audit = await open();
+  const lock = `${file}.lock`;
+  const text = await readFile(lock, "utf8");
+  await rm(lock);
+  await vi.waitFor(
+    async () => {
+      audit.record({ event: "pipe open" });
+      expect(await readFile(lock, "utf8")).toBe(text);
+    },
+    { timeout: 10_000, interval: 100 },
+  );
+  await writeFile(lock, "1 - another\n");
+  await vi.waitFor(
+    () => {
+      audit.record({ event: "pipe open" });
+      expect(audit.failing).toContain("another process");
+    },
+    { timeout: 10_000, interval: 100 },
+  );
+  await audit.close();
+  expect(await readFile(lock, "utf8")).toBe("1 - another\n");
 });
 
 test("kill -9 at any moment leaves a log that goes on and is whole", async () => {
