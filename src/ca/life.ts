@@ -7,7 +7,7 @@ const units = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 /** Milliseconds. */
 export const life = {
   certificate: 24 * units.h,
-  /** A gateway reads its certificate when it starts: a new one every day would be a restart every day. */
+  /** It takes a renewed one without a restart, but a small fleet has nobody who renews it every day. */
   gatewayCertificate: 90 * units.d,
   longestCertificate: 825 * units.d,
   authority: 3650 * units.d,

@@ -212,7 +212,7 @@ function listWriterCommand(): Command {
 function sayList({ path, number, revoked, nextUpdate }: List): void {
   say(`Wrote revocation list ${number} with ${revoked} ${revoked === 1 ? "entry" : "entries"}:`);
   sayFiles([[path, `good until ${timeText(nextUpdate)}; pipegate ca crl renews it`]]);
-  say(`Next: restart the gateways that have it in trust.crl, for they read it when they start; for others, trust: { crl: [${path}] }`);
+  say(`Next: put it where trust.crl of each gateway points: it is in force within seconds. Not there yet? trust: { crl: [${path}] }`);
 }
 
 function listCommand(): Command {

@@ -46,6 +46,10 @@ describe("a network", () => {
   });
 
   test("is read or refused, whatever the text", () => {
-    fc.assert(fc.property(fc.string({ maxLength: 60 }), (text) => expect(typeof parseNetwork(text).ok).toBe("boolean")));
+    fc.assert(
+      fc.property(fc.string({ maxLength: 60 }), (text) => {
+        expect([true, false]).toContain(parseNetwork(text).ok);
+      }),
+    );
   });
 });

@@ -29,7 +29,7 @@ describe("pipegate ca", () => {
     expect(revoked).toMatchObject({
       status: 0,
       err: expect.stringMatching(
-        /Revoked spiffe:\/\/dev\/agent\/alice[\s\S]*list 1 with 1 entry[\s\S]*certs\/crl\.pem[\s\S]*restart the gateways/u,
+        /Revoked spiffe:\/\/dev\/agent\/alice[\s\S]*list 1 with 1 entry[\s\S]*certs\/crl\.pem[\s\S]*in force within seconds/u,
       ),
     });
     const table = await place.run(["ca", "list"]);
