@@ -116,7 +116,8 @@ describe("a gateway with 128 descriptors", () => {
     }
     const released = performance.now();
     await expect.poll(serves, { timeout: 10_000, interval: 50 }).toBe(true);
-    expect(performance.now() - released).toBeLessThan(2_000);
+    // Deno's short queue of connections (runtime/bind.ts) may have dropped our first SYN: it comes again after a second.
+    expect(performance.now() - released).toBeLessThan("Deno" in globalThis ? 4_000 : 2_000);
   }, 60_000);
 
   test("and a client that opens more pipes than there are descriptors refuses those, and answers `status` and others", async () => {

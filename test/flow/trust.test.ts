@@ -99,7 +99,7 @@ describe("a client that sends while others do", () => {
     try {
       const at = performance.now();
       expect(await pump.over).toBe("cert_expired");
-      expect(await raw.over).toBe("reset");
+      expect(["reset", "ended"]).toContain(await raw.over); // Deno's clients cannot tell one from the other
       expect(performance.now() - at).toBeLessThan(1_000);
       expect(await other.finish()).toBe("whole");
     } finally {
