@@ -418,16 +418,23 @@ function waitsOf({ inbound, outbound }: Pipe): string[] {
   return waits;
 }
 
-export interface CreateGatewayOptions extends GatewayOptions {
+export interface ReadConfigOptions {
   /** Where relative paths in the config start. Default: the working folder. */
   readonly folder?: string;
 }
 
 /**
- * A gateway in this process. `config`: an object of the same shape as the config file, judged in the same way; files that it names are read.
- * Rejects with a PipegateError `config` that carries everything that is wrong. Nothing is opened before `listen()`.
+ * Judges an object of the same shape as the config file, in the same way, and reads the files that it names: what `Gateway.reload` takes.
+ * Rejects with a PipegateError `config` that carries everything that is wrong.
  */
-export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
+export async function readConfig(config: unknown, { folder = "." }: ReadConfigOptions = {}): Promise<Config> {
   const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
-  return new Gateway(await configFrom(config, { folder: options.folder ?? "." }), options);
+  return configFrom(config, { folder });
+}
+
+export interface CreateGatewayOptions extends GatewayOptions, ReadConfigOptions {}
+
+/** A gateway in this process, of a config that `readConfig` takes; it rejects as that does. Nothing is opened before `listen()`. */
+export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
+  return new Gateway(await readConfig(config, options), options);
 }

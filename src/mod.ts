@@ -13,5 +13,8 @@ export {
   type GatewayOptions,
   type GatewayStatus,
   type PipeStatus,
+  readConfig,
+  type ReadConfigOptions,
+  type Reloaded,
 } from "./gateway.ts";
 export type { Config } from "./config/config.ts";

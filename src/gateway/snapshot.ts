@@ -4,7 +4,7 @@
  * so that its memory (proven chains, targets) stays. Leaves to others: putting it in force (gateway.ts), listeners.
  */
 import type { Config } from "../config/config.ts";
-import type { Trust } from "../identity/trust.ts";
+import { isSameTrust, type Trust } from "../identity/trust.ts";
 import { createDenyList, type DenyList } from "../policy/deny.ts";
 import { createPolicy, type Policy } from "../policy/policy.ts";
 import type { GatheringBudget } from "../target/gathering.ts";
@@ -41,7 +41,7 @@ export function createSnapshot(config: Config, { now, budget, before }: Snapshot
     version: (before?.version ?? 0) + 1,
     loadedAt: now,
     config,
-    trust: config.trust.built,
+    trust: before !== undefined && isSameTrust(before.trust, config.trust.built) ? before.trust : config.trust.built,
     deny: createDenyList(config.trust.deny),
     policy: before !== undefined && isSame(before.config.rules, config.rules) ? before.policy : createPolicy(config.rules),
     targets: new Map(targets),

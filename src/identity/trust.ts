@@ -111,3 +111,10 @@ export function authorityTexts({ anchors }: Trust): readonly string[] {
     return `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`;
   });
 }
+
+/** Whether two say the same, by the bytes that they were made of. */
+export function isSameTrust(one: Trust, other: Trust): boolean {
+  const text = ({ anchors, files, onExpired }: Trust): string =>
+    [onExpired, ...anchors.map(({ fingerprint }) => fingerprint), ...files.map(({ digest }) => digest)].join(" ");
+  return text(one) === text(other);
+}

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { connect, createGateway, PipegateError } from "../../src/mod.ts";
+import { connect, createGateway, PipegateError, readConfig } from "../../src/mod.ts";
 import { createTestCa } from "../support/mint.ts";
 
 const ca = createTestCa();
@@ -39,6 +39,9 @@ test("a program runs a gateway and a client in a few lines", async () => {
   await expect(client.open("other")).rejects.toMatchObject({ name: "PipegateError", code: "forbidden" });
   expect(gateway.status()).toMatchObject({ state: "ready", connections: 1, pipes: [{ target: "echo", mode: "messages", messagesIn: 1 }] });
   expect(await gateway.metrics()).toContain('pipegate_pipes{target="echo"} 1');
+  const more = { ...config, targets: { ...config.targets, other: { builtin: "echo" } }, rules: [{ clients: ["*"], targets: ["*"] }] };
+  expect(await gateway.reload(await readConfig(more, { folder }))).toEqual({ version: 2, changes: ["rules", "target other"] });
+  await client.open("other");
   await client.close();
   await gateway.drain();
   expect(gateway.status().state).toBe("closed");
