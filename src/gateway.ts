@@ -233,7 +233,7 @@ export class Gateway implements Explainable {
     try {
       this.#requireReady(); // it may have been told to stop meanwhile
     } catch (error) {
-      await change.undo();
+      await change.abandon();
       throw error;
     }
     const changes = [...change.changes, ...changesOf(before, next)];

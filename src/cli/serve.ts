@@ -39,7 +39,7 @@ export async function serve(config: Config & { readonly files?: readonly string[
     const addresses = await gateway.listen();
     if (load !== undefined) {
       const watch = (files: readonly string[], changed: () => void): FileWatch =>
-        watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 5) });
+        watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 8) }); // files that never rest are read after six looks
       reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
     }
     const reload = reloader && ((): Promise<Outcome> => reloader!.request());

@@ -4,6 +4,7 @@
  * the same port) is closed for a moment, and opened again when the new one cannot be had. Connections that are open stay in every case.
  */
 import { addressText, collide } from "../base/address.ts";
+import { PipegateError } from "../base/error.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Listener } from "../tls/listener.ts";
 import type { ServedOptions } from "../tls/listener-options.ts";
@@ -29,8 +30,8 @@ export interface Change {
   readonly changes: readonly string[];
   /** Cannot fail: what is kept offers what is new, what is not wanted any more takes nobody. In the order of the config. */
   commit(): Standing[];
-  /** Closes what was opened. */
-  undo(): Promise<void>;
+  /** Closes what was opened: the gateway is on its way out. */
+  abandon(): Promise<void>;
 }
 
 /** Rejects with a PipegateError (config) when it cannot be had in full. */
@@ -43,9 +44,20 @@ export async function changeListeners(standing: readonly Standing[], { wanted, s
   const commits = matched.map(({ config, kept }) => kept && { kept, config, commit: kept.listener.prepare(served(config)) });
   const opened: Standing[] = [];
   const closed: Standing[] = [];
-  const undo = async (): Promise<void> => {
-    await Promise.all(opened.map(({ listener }) => listener.close()));
-    for (const one of closed) one.listener = (await reopen(one.config)).listener;
+  const abandon = async (): Promise<void> => void (await Promise.all(opened.map(({ listener }) => listener.close())));
+  const reopenAll = async (error: unknown): Promise<unknown> => {
+    for (const one of closed) {
+      try {
+        one.listener = (await reopen(one.config)).listener;
+      } catch (worse) {
+        const [first, second] = [error, worse].map((each) => (each instanceof Error ? each.message : String(each)));
+        error = new PipegateError("config", `${first}; and what was closed for it cannot be opened again: ${second}`, {
+          next: "mend the config, and reload it: until then nobody listens there",
+          cause: worse,
+        });
+      }
+    }
+    return error;
   };
   try {
     for (const { config, kept } of matched) {
@@ -57,15 +69,18 @@ export async function changeListeners(standing: readonly Standing[], { wanted, s
       opened.push(await open(config));
     }
   } catch (error) {
-    await undo();
-    throw error;
+    await abandon();
+    throw await reopenAll(error);
   }
   return {
     changes: [
       ...opened.map(({ config }) => `listener ${addressText(config.listen)} opened`),
       ...left.map(({ config }) => `listener ${addressText(config.listen)} closed`),
+      ...matched
+        .filter(({ config, kept }) => kept !== undefined && textOf(config) !== textOf(kept.config))
+        .map(({ config }) => `listener ${addressText(config.listen)}`),
     ],
-    undo,
+    abandon,
     commit: () => {
       for (const one of left) one.listener.stop();
       return matched.map(({ config, kept }, index) => {
@@ -76,4 +91,9 @@ export async function changeListeners(standing: readonly Standing[], { wanted, s
       });
     },
   };
+}
+
+/** All that a listener's config says. */
+function textOf({ listen, target, serverNames, alpn }: ListenerConfig): string {
+  return JSON.stringify([addressText(listen), target, [...serverNames], alpn]);
 }

@@ -63,6 +63,9 @@ export function changesOf(before: Snapshot, now: Snapshot): string[] {
   if (before.policy !== now.policy) changes.push("rules");
   const names = new Set([...before.targets.keys(), ...now.targets.keys()]);
   for (const name of names) if (before.targets.get(name) !== now.targets.get(name)) changes.push(`target ${name}`);
+  for (const key of ["maxStalenessMs", "onExpired"] as const)
+    if (old.trust[key] !== young.trust[key]) changes.push(`trust.${key.replace(/Ms$/, "")}`);
+  if (old.maxMessageBytes !== young.maxMessageBytes) changes.push("maxMessage");
   if (!isSame(old.penalties, young.penalties)) changes.push("penalties");
   for (const key of ["admin", "log", "selfTest", "audit"] as const)
     if (!isSame(old[key], young[key])) changes.push(`${key} (at the next start)`);

@@ -15,7 +15,7 @@ export interface BindOptions {
   readonly mode?: number;
 }
 
-/** Resolves with the address as bound: the port that was given for 0. */
+/** Resolves with the address as bound: the port that was given for 0, the address that a name stood for. */
 export async function bindServer(server: Server, address: SocketAddress, { mode = 0o660 }: BindOptions = {}): Promise<SocketAddress> {
   if (address.kind === "unix") await makeRoom(address.path);
   await new Promise<void>((resolve, reject) => {
@@ -39,7 +39,9 @@ export async function bindServer(server: Server, address: SocketAddress, { mode 
     }
   });
   const bound = server.address();
-  return address.kind === "tcp" && bound !== null && typeof bound === "object" ? { ...address, port: bound.port } : address;
+  return address.kind === "tcp" && bound !== null && typeof bound === "object"
+    ? { ...address, host: bound.address, port: bound.port }
+    : address;
 }
 
 function bindError(address: SocketAddress, error: NodeJS.ErrnoException): PipegateError {

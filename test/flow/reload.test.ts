@@ -85,6 +85,15 @@ describe("a reload", () => {
     await expect(dial(setup.port)).rejects.toMatchObject({ code: "untrusted_gateway" });
   });
 
+  test("names what has changed of a listener and of what has no name", async () => {
+    await using setup = await startGateway({ ca, raw: ["echo"] });
+    const { config, gateway } = setup;
+    const [framed, raw] = config.listeners as [Config["listeners"][number], Config["listeners"][number]];
+    const changed = { ...config, listeners: [framed, { ...raw, alpn: ["postgresql"] }], maxMessageBytes: 1 << 16 };
+    expect((await gateway.reload(changed)).changes).toEqual(["listener 127.0.0.1:0", "maxMessage"]);
+    expect((await gateway.reload(changed)).changes).toEqual([]);
+  });
+
   const broken: readonly (readonly [string, (config: Config) => Promise<Config> | Config])[] = [
     ["a port that is taken", async (config) => ({ ...config, listeners: [...config.listeners, listener(backEnd.port)] })],
     ["a key of another certificate", (config) => ({ ...config, credentials: { ...config.credentials, key: ca.gateway().key } })],

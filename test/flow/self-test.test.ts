@@ -70,3 +70,9 @@ test.each(["trials", "listeners"])("a gateway that is closed while it tries its 
   await gateway.close();
   expect([await opened, gateway.status().state]).toEqual(["cancelled", "closed"]);
 });
+
+test.each(["localhost", "0.0.0.0", "::", "::1"])("a gateway that listens on %s finds its own door", async (host) => {
+  const listeners = [{ listen: { kind: "tcp", host, port: 0 }, serverNames: new Map<string, string>(), alpn: [] }] as const;
+  await using setup = await startGateway({ ca, config: { ...strict, listeners } });
+  expect(setup.gateway.status().state).toBe("ready");
+});
