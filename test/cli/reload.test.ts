@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -20,6 +21,7 @@ interface Line {
 
 interface Running {
   readonly folder: string;
+  readonly address: string;
   /** Waits for the next line of this event that nobody has seen yet. */
   next(event: string): Promise<Line>;
   hangUp(): void;
@@ -71,6 +73,7 @@ async function start(folder: string, config = "pipegate.yaml"): Promise<Running>
   const { listen } = await next("gateway ready");
   return {
     folder,
+    address: listen![0]!,
     next,
     hangUp: () => tell(child, "SIGHUP"),
     reaches: async (target) => {
@@ -163,6 +166,32 @@ describe("a gateway that runs", () => {
       running.hangUp();
       await running.next("config reloaded");
     }
+    await running.stop();
+  });
+
+  test("ends the pipe of a client that is revoked, within five seconds of the list being there; the client is told why", async () => {
+    const folder = await files("revoked", ["echo"]);
+    await writeFile(join(folder, "crl.pem"), ca.crl({}).pem);
+    await writeFile(join(folder, "pipegate.yaml"), configText(["echo"], ", crl: [crl.pem]"));
+    const running = await start(folder);
+    const bob = ca.client("bob");
+    await writeFile(join(place.folder, "bob.pem"), bob.certificate);
+    await writeFile(join(place.folder, "bob-key.pem"), bob.key, { mode: 0o600 });
+    const pipe = place.start(["pipe", "echo"], {
+      PIPEGATE_GATEWAY: running.address,
+      PIPEGATE_CERT: join(place.folder, "bob.pem"),
+      PIPEGATE_CA: join(place.folder, "ca.pem"),
+    });
+    const end = ended(pipe);
+    pipe.stdin.on("error", () => {});
+    pipe.stdin.write("and on");
+    await once(pipe.stdout, "data");
+    const at = performance.now();
+    await writeFile(join(folder, "crl.pem"), ca.crl({ revoked: [bob.serial] }).pem);
+    expect(await end).toMatchObject({ status: 5, err: expect.stringMatching(/revoked/u) });
+    expect(performance.now() - at).toBeLessThan(5_000);
+    expect(await running.next("pipe close")).toMatchObject({ reason: "revoked", fingerprint: bob.fingerprint });
+    expect(await running.reaches("echo")).toBe(true);
     await running.stop();
   });
 
