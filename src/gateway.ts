@@ -4,29 +4,32 @@
  * no fault of a peer or a back end ends the process. Leaves to others: the story of a connection (gateway/connections.ts) and of a pipe
  * (gateway/opener.ts).
  */
-import { openAudit, type Audit } from "./audit/audit.ts";
+import type { Audit } from "./audit/audit.ts";
+import { beginAudit } from "./audit/waiting.ts";
 import { addressText, type SocketAddress } from "./base/address.ts";
 import type { Break } from "./base/channel.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
+import { paced } from "./base/steps.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
-import type { Config, ListenerConfig } from "./config/config.ts";
+import type { Config, InForce, ListenerConfig } from "./config/config.ts";
 import { explainTo, type Explainable, type ExplainAnswer, type ExplainRequest } from "./explain.ts";
 import { Connections } from "./gateway/connections.ts";
 import { changeListeners, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
 import { Seen, type SeenIdentity } from "./gateway/seen.ts";
 import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
-import { nextChange, staleLists, type Trust } from "./identity/trust.ts";
+import type { Identity } from "./identity/identity.ts";
+import { nextChange, staleLists } from "./identity/trust.ts";
 import { Journal } from "./journal.ts";
 import { Metrics, type Flow } from "./metrics.ts";
 import type { Pipe } from "./pipe/pipe.ts";
 import { PipeRegistry } from "./pipe/registry.ts";
+import { denial } from "./policy/deny.ts";
 import { Limiter } from "./policy/limiter.ts";
 import { ALPN } from "./protocol/frame.ts";
 import { requireSupportedRuntime } from "./runtime/version.ts";
 import { GatheringBudget } from "./target/gathering.ts";
-import { checkCredentials } from "./tls/credentials.ts";
 import { selfTest, type TestedListener } from "./tls/self-test.ts";
 import { listen } from "./tls/listener.ts";
 import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
@@ -85,6 +88,8 @@ export interface Reloaded {
 
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
+/** The two clocks part by so much only when one is set, ms. */
+const CLOCK_SET_MS = 500;
 /** How long the audit log waits for the last pipes to tell how they ended, ms. */
 const LAST_LINES_MS = 1_000;
 
@@ -106,9 +111,12 @@ export class Gateway implements Explainable {
   #failure: ReloadFailure | undefined;
   #timer: Timer | undefined;
   #auditRefuses = false;
+  #judging: Promise<void> = Promise.resolve();
   #judgedMs = 0;
-  /** When the timer fires, milliseconds since the epoch. */
-  #judgedAgainAt = Infinity;
+  /** When time alone ends somebody, milliseconds since the epoch. */
+  #due = Infinity;
+  /** The system's clock against the monotonic one, when everybody was judged last, ms. */
+  #ahead = 0;
 
   /** Throws a PipegateError (config) when the config cannot be served in full on this runtime. */
   constructor(config: Config, options: GatewayOptions = {}) {
@@ -128,7 +136,7 @@ export class Gateway implements Explainable {
       shut: () => this.#shut(),
     };
     this.#opener = new Opener({ ...shared, pipes: this.#pipes });
-    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (notAfter) => this.#judgeAgainBy(notAfter + 1) });
+    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (notAfter) => this.#dueBy(notAfter + 1) });
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
@@ -153,21 +161,20 @@ export class Gateway implements Explainable {
       throw wasClosed ? closedWhileOpening() : error;
     }
     this.#state = "ready";
-    this.#judgeAgain({ pipes: false });
+    for (const standing of this.#standing) standing.armed = true;
+    void this.#judgeAgain({ rules: false });
     return this.#standing.map(({ listener }) => listener.address);
   }
 
   async #openAudit(): Promise<Audit | undefined> {
     const { audit } = this.#snapshot.config;
     if (audit === undefined) return undefined;
-    const opened = await openAudit({
-      ...audit,
-      clock: this.#clock,
-      onTrouble: (detail) => this.#journal.auditTroubled(detail),
-      onWell: () => this.#journal.auditWell(),
-    });
     this.#auditRefuses = audit.onFailure === "refuse";
-    return opened;
+    const told = {
+      onTrouble: (detail: string) => this.#journal.auditTroubled(detail),
+      onWell: () => this.#journal.auditWell(),
+    };
+    return beginAudit({ ...audit, clock: this.#clock, ...told }, { mayWait: !this.#auditRefuses });
   }
 
   /** Why nobody is served just now. */
@@ -193,17 +200,21 @@ export class Gateway implements Explainable {
     if (!this.#isOpening()) throw closedWhileOpening();
   }
 
+  /** It takes nobody before it is armed: what it goes by is not in force yet. */
   async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
     const listener = await listen(
       { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, penalties: this.#penalties, clock: this.#clock },
       {
-        connection: (connection) => this.#connections.arrived(connection, standing.config),
+        connection: (connection) => {
+          if (standing.armed) this.#connections.arrived(connection, standing.config);
+          else this.#connections.tooSoon(connection);
+        },
         refused: (refusal) => this.#connections.refused(refusal),
         answer: (refusal) => this.#connections.answer(refusal),
         troubled: (error) => this.#journal.troubled(error),
       },
     );
-    const standing: Standing = { listener, config };
+    const standing: Standing = { listener, config, armed: false };
     return standing;
   }
 
@@ -228,7 +239,15 @@ export class Gateway implements Explainable {
       wanted: config.listeners,
       served: (listener) => servedBy(listener, next),
       open: (listener) => this.#open(listener, next),
-      reopen: (listener) => this.#open(listener, before),
+      reopen: async (listener) => {
+        this.#requireReady();
+        const again = await this.#open(listener, before);
+        again.armed = true;
+        return again;
+      },
+      replace: (old, again) => {
+        this.#standing = this.#standing.flatMap((one) => (one !== old ? [one] : again === undefined ? [] : [again]));
+      },
     });
     try {
       this.#requireReady(); // it may have been told to stop meanwhile
@@ -237,13 +256,18 @@ export class Gateway implements Explainable {
       throw error;
     }
     const changes = [...change.changes, ...changesOf(before, next)];
+    const mended = this.#failure !== undefined;
+    this.#failure = undefined;
+    if (changes.length === 0) {
+      if (mended) this.#journal.reloaded({ version: before.version, changes });
+      return { version: before.version, changes };
+    }
     this.#snapshot = next;
     this.#penalties.change(config.penalties);
     this.#standing = change.commit();
     this.#metrics.know(next.targets.keys());
-    this.#failure = undefined;
     this.#journal.reloaded({ version: next.version, changes });
-    this.#judgeAgain({ pipes: true });
+    await this.#judgeAgain({ rules: true });
     return { version: next.version, changes };
   }
 
@@ -259,28 +283,56 @@ export class Gateway implements Explainable {
     if (!again) this.#journal.reloadFailed(lines);
   }
 
-  /** Ends who is here and would not be let in now, and comes back when that may have changed by time alone. */
-  #judgeAgain({ pipes }: { readonly pipes: boolean }): void {
-    if (this.#state !== "ready" && this.#state !== "draining") return;
-    const { trust, config } = this.#snapshot;
-    const started = this.#clock.now();
-    const soonest = this.#connections.judgeAgain();
-    if (pipes) this.#opener.judgeAgain(); // what time alone changes is about connections
-    this.#judgedMs = this.#clock.now() - started;
-    const now = this.#clock.wall();
-    for (const line of staleLists(trust, now)) this.#journal.stale(line);
-    this.#timer?.cancel();
-    this.#judgedAgainAt = Infinity;
-    // The clock of the system may be set, and that tells nobody: so it is looked at twice within the time that is promised.
-    this.#judgeAgainBy(now + config.trust.maxStalenessMs / 2);
-    for (const moment of [soonest, nextChange(trust, now)]) if (moment !== undefined) this.#judgeAgainBy(moment + 1);
+  /**
+   * Ends who is here and would not be let in now, and comes back when time alone may have changed that. `rules`: whether the rules, the
+   * deny-list or the targets may have changed. In slices, and one after the other: thousands of connections do not hold the others up.
+   */
+  #judgeAgain(what: { readonly rules: boolean }): Promise<void> {
+    this.#judging = this.#judging.then(() => this.#judgeAll(what));
+    return this.#judging;
   }
 
-  #judgeAgainBy(at: number): void {
-    if (at >= this.#judgedAgainAt || (this.#state !== "ready" && this.#state !== "draining")) return;
+  async #judgeAll({ rules }: { readonly rules: boolean }): Promise<void> {
+    if (!this.#isServing()) return;
+    const started = this.#clock.now();
+    const soonest = await paced(this.#connections.judgeAgain({ rules }));
+    if (rules) await paced(this.#opener.judgeAgain());
+    this.#judgedMs = this.#clock.now() - started;
+    if (!this.#isServing()) return;
+    const { trust } = this.#snapshot;
+    const now = this.#clock.wall();
+    for (const line of staleLists(trust, now)) this.#journal.stale(line);
+    this.#due = Infinity;
+    for (const moment of [soonest, nextChange(trust, now)]) if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
+    this.#ahead = now - this.#clock.now();
+    this.#arm();
+  }
+
+  #isServing(): boolean {
+    return this.#state === "ready" || this.#state === "draining";
+  }
+
+  /** Somebody's certificate ends then. */
+  #dueBy(at: number): void {
+    if (at >= this.#due) return;
+    this.#due = at;
+    if (this.#isServing()) this.#arm();
+  }
+
+  /**
+   * Looks at the clock twice within the time that is promised, since setting it tells nobody; and at the moment that is due. Where neither has
+   * come, nobody is judged.
+   */
+  #arm(): void {
     this.#timer?.cancel();
-    this.#judgedAgainAt = at;
-    this.#timer = this.#clock.after(Math.max(0, at - this.#clock.wall()), () => this.#judgeAgain({ pipes: false }));
+    const now = this.#clock.wall();
+    const ms = Math.min(this.#snapshot.config.trust.maxStalenessMs / 2, Math.max(0, this.#due - now));
+    this.#timer = this.#clock.after(ms, () => {
+      const wall = this.#clock.wall();
+      const wasSet = Math.abs(wall - this.#clock.now() - this.#ahead) > CLOCK_SET_MS;
+      if (wasSet || wall >= this.#due) void this.#judgeAgain({ rules: false });
+      else this.#arm();
+    });
   }
 
   // ---- the end
@@ -293,6 +345,7 @@ export class Gateway implements Explainable {
 
   async #drain(graceMs: number): Promise<void> {
     if (this.#state !== "closed") this.#state = "draining";
+    await this.#reloading; // one under way sees it, and opens nothing any more
     for (const { listener } of this.#standing) listener.stop();
     await this.#within(graceMs + 2_000, this.#connections.drain(graceMs)); // who does not even close is cut
     await this.close();
@@ -310,7 +363,9 @@ export class Gateway implements Explainable {
     this.#state = "closed";
     this.#timer?.cancel();
     this.#connections.close({ reason: "draining" });
+    await this.#reloading;
     await Promise.all(this.#standing.map(({ listener }) => listener.close()));
+    this.#journal.tellSuppressed();
     const { audit } = this.#journal;
     if (audit === undefined) return;
     await this.#within(LAST_LINES_MS, this.#connections.empty());
@@ -324,9 +379,14 @@ export class Gateway implements Explainable {
 
   // ---- for those who look in
 
-  /** The trust in force: of what the next config says the same, it is taken from here. */
-  get trust(): Trust {
-    return this.#snapshot.trust;
+  get state(): GatewayStatus["state"] {
+    return this.#state;
+  }
+
+  /** What is in force: of what the next config says the same, it is taken from here. */
+  get inForce(): InForce {
+    const { trust, config } = this.#snapshot;
+    return { trust, credentials: config.credentials };
   }
 
   status(): GatewayStatus {
@@ -381,7 +441,7 @@ export class Gateway implements Explainable {
       version: this.#snapshot.version,
       reloadFailed: this.#failure !== undefined,
       audit: auditStatus(this.#journal.audit),
-      expiry: { gateway: ownEnd(this.#snapshot), clients: this.#seen.soonestEnd() },
+      expiry: { gateway: this.#snapshot.ownEnd, clients: this.#connections.soonestEnd() },
     });
   }
 }
@@ -397,14 +457,10 @@ function auditStatus(audit: Audit | undefined): GatewayStatus["audit"] {
 }
 
 /** What a listener offers under this snapshot. */
-function servedBy({ target, serverNames, alpn }: ListenerConfig, { config, trust }: Snapshot): ServedOptions {
+function servedBy({ target, serverNames, alpn }: ListenerConfig, { config, trust, deny }: Snapshot): ServedOptions {
   const raw = target !== undefined || serverNames.size > 0;
-  return { credentials: config.credentials, trust, alpn: [ALPN, ...(raw ? alpn : [])], withoutAlpn: raw };
-}
-
-/** When our own certificate ends, milliseconds since the epoch. */
-function ownEnd({ config, loadedAt }: Snapshot): number | undefined {
-  return checkCredentials(config.credentials, { role: "gateway", now: loadedAt }).notAfter;
+  const denies = (identity: Identity): string | undefined => denial(deny, identity);
+  return { credentials: config.credentials, trust, denies, alpn: [ALPN, ...(raw ? alpn : [])], withoutAlpn: raw };
 }
 
 function flowOf({ inbound, outbound }: Pipe): Flow {

@@ -4,7 +4,7 @@
  */
 import type { Audit } from "./audit/audit.ts";
 import type { Break } from "./base/channel.ts";
-import type { Clock } from "./base/clock.ts";
+import type { Clock, Timer } from "./base/clock.ts";
 import { unthrowing, type LogFields, type Logger } from "./base/log.ts";
 import type { Reason } from "./base/reason.ts";
 import type { Identity } from "./identity/identity.ts";
@@ -39,6 +39,19 @@ const REFUSAL_BURST = 100;
 const REFUSALS_PER_MS = 20 / 1000;
 
 const STALE_REPEAT_MS = 3_600_000;
+const SHADOW_REPEAT_MS = 60_000;
+/** In that time. */
+const MAX_SHADOWS = 1_000;
+/** Refusals that were left out are told after this time at the latest. */
+const SUPPRESSED_MS = 10_000;
+
+export interface ShadowFacts {
+  readonly connection: string;
+  readonly identity: Identity;
+  readonly target?: string;
+  /** What was decided instead; absent: nothing at all, at the door. */
+  readonly decision?: Decision;
+}
 
 export class Journal {
   /** Gets a line at each open and close of a pipe and each refusal that is logged. */
@@ -51,6 +64,9 @@ export class Journal {
   #suppressed = 0;
   #troubledAt = -1_000;
   readonly #stale = new Map<string, number>();
+  readonly #shadows = new Set<string>();
+  #shadowsSince = 0;
+  #untold: Timer | undefined;
   readonly #turnedAwayAt = new Map<Reason, number>();
 
   constructor(logger: Logger, { metrics, clock }: { readonly metrics: Metrics; readonly clock: Clock }) {
@@ -112,18 +128,24 @@ export class Journal {
     this.#logger.error("accepting failed", { detail: error.message });
   }
 
-  /** A shadow rule that would have answered. */
-  shadow(
-    rule: Rule,
-    { target, facts, decision }: { readonly target: string; readonly facts: ConnectionFacts; readonly decision: Decision },
-  ): void {
+  /** A shadow rule that would have answered: once a minute for a rule, an identity and a target. Without a target: at the door. */
+  shadow(rule: Rule, what: ShadowFacts): void {
+    const { identity, target, decision } = what;
+    const now = this.#clock.now();
+    const key = `${rule.line} ${identity.fingerprint} ${target}`;
+    if (now - this.#shadowsSince >= SHADOW_REPEAT_MS) {
+      this.#shadows.clear();
+      this.#shadowsSince = now;
+    }
+    if (this.#shadows.has(key) || this.#shadows.size >= MAX_SHADOWS) return;
+    this.#shadows.add(key);
     this.#logger.info("shadow rule", {
       rule: rule.line,
       would: "allow",
-      did: decision.allowed ? `allow by rule of line ${decision.rule.line}` : "refuse",
-      connection: facts.id,
-      identity: facts.identity.principal,
-      fingerprint: facts.identity.fingerprint,
+      did: decision?.allowed ? `allow by rule of line ${decision.rule.line}` : "refuse",
+      connection: what.connection,
+      identity: identity.principal,
+      fingerprint: identity.fingerprint,
       target,
     });
   }
@@ -159,6 +181,7 @@ export class Journal {
     this.#at = now;
     if (this.#tokens < 1 || this.#isToldOf(refusal, now)) {
       this.#suppressed++;
+      this.#untold ??= this.#clock.after(SUPPRESSED_MS, () => this.tellSuppressed());
       return;
     }
     this.#tokens--;
@@ -176,6 +199,17 @@ export class Journal {
     this.#suppressed = 0;
     this.#logger.warn("refused", fields);
     this.audit?.record({ event: "refused", ...fields, serial: refusal.identity?.serial });
+  }
+
+  /** How many refusals were left out, where no other line has told it yet. */
+  tellSuppressed(): void {
+    this.#untold?.cancel();
+    this.#untold = undefined;
+    if (this.#suppressed === 0) return;
+    const fields = { suppressed: this.#suppressed };
+    this.#suppressed = 0;
+    this.#logger.warn("refused", fields);
+    this.audit?.record({ event: "refused", ...fields });
   }
 
   /** Whoever is turned away unseen, because the door is full or its address is kept out, says the same as the one before: once a second. */

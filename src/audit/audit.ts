@@ -41,6 +41,8 @@ const MAX_BATCH = 256 << 10;
 const MAX_WAITING = 8 << 20;
 const LOOK_MS = 1_000;
 const TROUBLE_MS = 60_000;
+/** A write that takes longer is one that fails: the disk, or whoever serves it, hangs. */
+const STUCK_MS = 5_000;
 const RETRY_MS = { first: 250, longest: 10_000 } as const;
 
 /** Rejects with a PipegateError (`config`), or the system's error, when it cannot be had. */
@@ -87,6 +89,8 @@ class Writer implements Audit {
   #timer: Timer | undefined;
   #writing: Promise<void> | undefined;
   #retryMs: number = RETRY_MS.first;
+  /** When something was written last, or begun. */
+  #movedAt = 0;
   #lookedAt: number;
   #troubledAt = -Infinity;
   /** Whether the trouble that is now was told. */
@@ -105,7 +109,8 @@ class Writer implements Audit {
   }
 
   get failing(): string | undefined {
-    return this.#failing;
+    if (this.#failing !== undefined || this.#writing === undefined) return this.#failing;
+    return this.#clock.now() - this.#movedAt > STUCK_MS ? "the disk does not answer" : undefined;
   }
   get head(): Head & { readonly file: string } {
     return { ...this.#head, file: this.#options.file };
@@ -152,6 +157,7 @@ class Writer implements Audit {
 
   #start(): void {
     this.#timer = undefined;
+    this.#movedAt = this.#clock.now();
     this.#writing = this.#drain().finally(() => {
       this.#writing = undefined;
       if (this.#closed || (this.#waiting.length === 0 && this.#failing === undefined)) return;
@@ -194,6 +200,7 @@ class Writer implements Audit {
       head = next.head;
     }
     await this.#append(open, Buffer.from(text));
+    this.#movedAt = this.#clock.now();
     this.#first ??= this.#head.seq + 1;
     this.#head = head;
     if (!this.#cut) this.#untold -= told === 0 ? 0 : gap;

@@ -32,8 +32,8 @@ export async function takeLock(file: string): Promise<Lock> {
 
 async function place(path: string, text: string): Promise<void> {
   const aside = `${path}.${randomUUID()}`;
-  await writeFile(aside, text, { flag: "wx", mode: 0o600 });
   try {
+    await writeFile(aside, text, { flag: "wx", mode: 0o600 }); // a full disk leaves an empty one behind
     for (let tries = 0; tries < 8; tries++) {
       if (await linked(aside, path)) return;
       await clearStale(path);
@@ -73,8 +73,9 @@ async function clearStale(path: string): Promise<void> {
 
 async function readHolder(path: string): Promise<string | undefined> {
   try {
-    const { size } = await lstat(path);
-    return size > 256 ? "" : await readFile(path, "utf8");
+    const found = await lstat(path);
+    if (!found.isFile()) throw new PipegateError("config", `${path} is no lock file`, { next: "remove it" });
+    return found.size > 256 ? "" : await readFile(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

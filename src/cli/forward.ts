@@ -245,7 +245,7 @@ class Forwarder {
 const keepAlive: typeof systemClock = {
   ...systemClock,
   after(ms, act) {
-    const handle = setTimeout(act, ms);
+    const handle = setTimeout(act, Math.min(ms, 2 ** 31 - 1)); // beyond that it fires at once
     return { cancel: () => clearTimeout(handle) };
   },
 };

@@ -7,16 +7,15 @@ import { addressText } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
 import { watchFiles, type FileWatch } from "../base/watch.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, InForce } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { Gateway } from "../gateway.ts";
 import { Reloader, type Outcome } from "../gateway/reloader.ts";
-import type { Trust } from "../identity/trust.ts";
 import { say } from "./terminal.ts";
 
 export interface ServeOptions {
   /** Loads the config anew; absent: it is loaded once. */
-  readonly load?: (known: Trust) => Promise<LoadedConfig>;
+  readonly load?: (inForce: InForce) => Promise<LoadedConfig>;
   /** Called once everything listens, with the addresses as they are. */
   ready(listening: readonly string[], log: LogWriter): void | Promise<void>;
 }

@@ -48,6 +48,13 @@ export interface AuditConfig {
   readonly onFailure: "continue" | "refuse";
 }
 
+/** Of a gateway that runs, for the loading of its next config. */
+export interface InForce {
+  readonly trust: Trust;
+  /** They were judged when they came into force. That they have expired since must not keep a revocation out. */
+  readonly credentials: Credentials;
+}
+
 export interface Config {
   /** As it was named; absent: it came from no file. */
   readonly file?: string;

@@ -8,6 +8,7 @@ import { PipegateError } from "../base/error.ts";
 import { readAuthorities } from "../identity/authorities.ts";
 import { examineTrust, type Trust } from "../identity/trust.ts";
 import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
+import type { Credentials } from "../tls/listener-options.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "../base/files.ts";
 import { pathText, type Path } from "./problem.ts";
@@ -26,6 +27,8 @@ export interface ContentsOptions {
   readonly trustOnly?: boolean;
   /** As loadTrust has it. */
   readonly known?: Trust | undefined;
+  /** As LoadOptions has it. */
+  readonly served?: Credentials | undefined;
 }
 
 export interface Contents extends Findings {
@@ -82,7 +85,7 @@ class Reader {
 /** `shape`: what the schema made of the config; where the schema refused something, that is passed over. */
 export async function readContents(shape: unknown, options: ContentsOptions): Promise<Contents> {
   const reader = new Reader(options);
-  if (options.trustOnly !== true) await readOwn(reader, { shape, now: options.now });
+  if (options.trustOnly !== true) await readOwn(reader, { shape, ...options });
   const trust = await readTrust(reader, { shape: at(shape, "trust"), ...options });
   const { problems, warnings, files, read } = reader;
   const bytes = (path: Path): Buffer => {
@@ -103,8 +106,15 @@ export async function readContents(shape: unknown, options: ContentsOptions): Pr
   };
 }
 
-async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown; readonly now: number }): Promise<void> {
-  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now } });
+interface OwnRead {
+  readonly shape: unknown;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  readonly served?: Credentials | undefined;
+}
+
+async function readOwn(reader: Reader, { shape, now, served }: OwnRead): Promise<void> {
+  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now }, served });
   for (const [name, target] of Object.entries(asMap(at(shape, "targets")))) {
     if (at(target, "tls") === undefined) continue;
     await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
@@ -114,11 +124,14 @@ async function readOwn(reader: Reader, { shape, now }: { readonly shape: unknown
 
 async function readPair(
   reader: Reader,
-  { path, holder, check }: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions },
+  how: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions; readonly served?: Credentials | undefined },
 ): Promise<void> {
+  const { path, holder, check, served } = how;
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
   const key = await reader.file([...path, "key"], at(holder, "key"), { secret: true });
-  const checked = checkCredentials({ certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") }, check);
+  const texts = { certificate: certificate?.bytes.toString("utf8"), key: key?.bytes.toString("utf8") };
+  if (served !== undefined && texts.certificate === served.certificate && texts.key === served.key) return;
+  const checked = checkCredentials(texts, check);
   for (const [named, fault] of [[certificate, checked.certificate] as const, [key, checked.key] as const])
     if (named !== undefined && fault !== undefined) reader.problem(named.path, `${named.label} ${fault.says}; ${fault.next}`);
   if (certificate !== undefined)

@@ -7,6 +7,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import type { Trust } from "../identity/trust.ts";
+import type { Credentials } from "../tls/listener-options.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
 import { configDefaults, type AuditConfig, type Config, type ListenerConfig, type PenaltiesConfig, type TrustConfig } from "./config.ts";
@@ -27,6 +28,8 @@ export interface LoadOptions {
   readonly now?: number;
   /** The trust in force: of what has not changed nothing is read again, and all the same it comes back itself. */
   readonly known?: Trust | undefined;
+  /** Ours, which are in force: they are not judged again, so that their end keeps nothing else out. */
+  readonly served?: Credentials;
 }
 
 export interface LoadedConfig extends Config {
@@ -37,9 +40,9 @@ export interface LoadedConfig extends Config {
 }
 
 /** Reads and judges a config file and every file that it names. Rejects with a ConfigError that lists all that is wrong. */
-export async function loadConfig(file: string, { now = Date.now(), known }: LoadOptions = {}): Promise<LoadedConfig> {
+export async function loadConfig(file: string, { now = Date.now(), known, served }: LoadOptions = {}): Promise<LoadedConfig> {
   const text = await readText(file);
-  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false, known });
+  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false, known, served });
   return { ...config, file, files: [file, ...config.files] };
 }
 
@@ -52,8 +55,8 @@ export interface FromOptions extends LoadOptions {
  * The same from a plain object of the shape of the file: `{ listeners: [{ listen: "127.0.0.1:8443" }], ... }`, units and all.
  * Where the file names certificates and keys, PEM texts may stand. Rejects with a ConfigError.
  */
-export async function configFrom(object: unknown, { now = Date.now(), folder = ".", known }: FromOptions = {}): Promise<Config> {
-  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true, known });
+export async function configFrom(object: unknown, { now = Date.now(), folder = ".", known, served }: FromOptions = {}): Promise<Config> {
+  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true, known, served });
   return config;
 }
 
@@ -166,15 +169,16 @@ interface CompleteOptions {
   readonly now: number;
   readonly inline: boolean;
   readonly known: Trust | undefined;
+  readonly served: Credentials | undefined;
 }
 
 /** Reads what is named, and makes the Config. Files are judged also when the text is wrong elsewhere. */
 async function complete(
   judged: Judged,
-  { file, folder, now, inline, known }: CompleteOptions,
+  { file, folder, now, inline, known, served }: CompleteOptions,
 ): Promise<Config & { readonly files: readonly string[] }> {
   const { tree } = judged;
-  const contents = await readContents(judged.shape, { folder, now, inline, known });
+  const contents = await readContents(judged.shape, { folder, now, inline, known, served });
   const found = [...contents.problems, ...socketPathProblems(judged.shape, folder)];
   const problems = [...judged.problems, ...found.map((finding) => placed(tree, finding))];
   if (problems.length > 0) throw new ConfigError(file, problems);

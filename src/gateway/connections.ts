@@ -6,6 +6,7 @@
  */
 import type { Break } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
+import type { Steps } from "../base/steps.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Identity } from "../identity/identity.ts";
 import { judgeStanding, type Proof } from "../identity/judge.ts";
@@ -46,8 +47,8 @@ interface Live {
   ended: Break | undefined;
   drain(graceMs: number): void;
   close(broken: Break): void;
-  /** Tells the peer until when its certificate is valid; absent: it has no way to hear. */
-  notice?(notAfter: number): void;
+  /** Tells the peer until when its certificate is valid. False: it cannot hear yet. Absent: it never can, or was told. */
+  notice?: ((notAfter: number) => boolean) | undefined;
 }
 
 /** A refused raw client sees its connection cut; a framed one has this long to read why, ms. */
@@ -69,7 +70,10 @@ export class Connections {
     const closed = this.#draining ? { reason: "draining" as const } : this.#options.shut();
     if (closed !== undefined) return this.#turnAway(connection, closed);
     const admitted = this.#ruleOf(identity);
-    if (admitted.rule === undefined) return this.#turnAway(connection, admitted.broken);
+    if (admitted.rule === undefined) {
+      this.#options.opener.tellShadows(connection);
+      return this.#turnAway(connection, admitted.broken);
+    }
     const seat = this.#options.limiter.connect(identity, admitted.rule);
     if (!seat.ok) return this.#turnAway(connection, { reason: seat.reason, retryAfter: seat.retryAfter });
     const facts: ConnectionFacts = {
@@ -82,6 +86,11 @@ export class Connections {
     const leave = (): void => seat.release();
     if (connection.alpn === ALPN) this.#framed(connection, { facts, leave });
     else this.#raw(connection, { facts, leave, listener });
+  }
+
+  /** One that came to a listener that serves nobody yet. */
+  tooSoon(connection: SecureConnection): void {
+    this.#turnAway(connection, { reason: "draining", detail: "the listener does not serve yet" });
   }
 
   /** The rule that a connection of this identity is under, by what holds now, or why there is none. */
@@ -152,7 +161,10 @@ export class Connections {
       ended: undefined,
       drain: (graceMs) => session.drain(graceMs),
       close: (broken) => session.close(broken),
-      notice: (notAfter) => session.ready && session.notice({ certificateExpiresAt: notAfter }),
+      notice: (notAfter) => {
+        if (session.ready) session.notice({ certificateExpiresAt: notAfter });
+        return session.ready;
+      },
     };
     this.#came(live);
   }
@@ -169,8 +181,7 @@ export class Connections {
   #notify(live: Live): void {
     const { notBefore, notAfter } = live.facts.identity;
     if (live.notice === undefined || notAfter - this.#options.clock.wall() >= (notAfter - notBefore) / 3) return;
-    live.notice(notAfter);
-    delete live.notice;
+    if (live.notice(notAfter)) live.notice = undefined;
   }
 
   /** One OPEN: decided, limited, dialled, joined. */
@@ -251,33 +262,37 @@ export class Connections {
   // ---- later moments
 
   /**
-   * Judges everyone again by what holds now: whose certificate has expired or is revoked, whose issuer is no longer trusted, whom no
-   * rule knows any more is ended with that reason. Returns when the next certificate of those who stay ends, milliseconds since the epoch.
+   * Judges everyone again by what holds now: whose certificate has expired or is revoked, whose issuer is no longer trusted and, where the
+   * `rules` may have changed, whom none of them knows any more is ended with that reason. The result: when the next certificate of those who
+   * stay ends, milliseconds since the epoch.
    */
-  judgeAgain(): number | undefined {
+  *judgeAgain({ rules }: { readonly rules: boolean }): Steps<number | undefined> {
     const { clock, snapshot } = this.#options;
-    const now = clock.wall();
-    const { trust } = snapshot();
-    let next: number | undefined;
     for (const live of [...this.#live]) {
-      const { facts } = live;
-      const verdict = judgeStanding(live.proof, trust, now);
+      yield;
+      if (!this.#live.has(live)) continue;
+      const verdict = judgeStanding(live.proof, snapshot().trust, clock.wall());
       if (!verdict.ok) {
         this.#end(live, { reason: verdict.reason, detail: verdict.detail });
         continue;
       }
       live.proof = verdict.proof;
-      facts.identity = verdict.identity;
-      const known = this.#draining ? undefined : this.#ruleOf(facts.identity); // who is on his way out needs no rule
-      if (known !== undefined && known.rule === undefined) {
-        this.#end(live, known.broken);
-        continue;
-      }
-      const { notAfter } = facts.identity;
-      if (next === undefined || notAfter < next) next = notAfter;
-      this.#notify(live);
+      live.facts.identity = verdict.identity;
+      const known = rules && !this.#draining ? this.#ruleOf(live.facts.identity) : undefined; // who is on his way out needs no rule
+      if (known !== undefined && known.rule === undefined) this.#end(live, known.broken);
+      else this.#notify(live);
     }
-    return next;
+    return this.soonestEnd();
+  }
+
+  /** When the first certificate of those who are connected ends, milliseconds since the epoch. */
+  soonestEnd(): number | undefined {
+    let soonest: number | undefined;
+    for (const { facts, ended } of this.#live) {
+      const { notAfter } = facts.identity;
+      if (ended === undefined && (soonest === undefined || notAfter < soonest)) soonest = notAfter;
+    }
+    return soonest;
   }
 
   #end(live: Live, broken: Break): void {

@@ -11,8 +11,10 @@ import type { ServedOptions } from "../tls/listener-options.ts";
 
 /** A listener that stands, and what the config says of it now. */
 export interface Standing {
-  listener: Listener;
+  readonly listener: Listener;
   config: ListenerConfig;
+  /** Whether it takes clients yet. */
+  armed: boolean;
 }
 
 export interface ChangeOptions {
@@ -21,8 +23,10 @@ export interface ChangeOptions {
   served(config: ListenerConfig): ServedOptions;
   /** Rejects when the address cannot be had. */
   open(config: ListenerConfig): Promise<Standing>;
-  /** As it was before. */
+  /** As it was before. Rejects when that cannot be had either, or the gateway is on its way out. */
   reopen(config: ListenerConfig): Promise<Standing>;
+  /** What stood is another one now, or (undefined) stands no more. */
+  replace(old: Standing, again: Standing | undefined): void;
 }
 
 export interface Change {
@@ -35,7 +39,10 @@ export interface Change {
 }
 
 /** Rejects with a PipegateError (config) when it cannot be had in full. */
-export async function changeListeners(standing: readonly Standing[], { wanted, served, open, reopen }: ChangeOptions): Promise<Change> {
+export async function changeListeners(
+  standing: readonly Standing[],
+  { wanted, served, open, reopen, replace }: ChangeOptions,
+): Promise<Change> {
   const left = [...standing];
   const matched = wanted.map((config) => {
     const at = left.findIndex((one) => addressText(one.config.listen) === addressText(config.listen));
@@ -48,8 +55,9 @@ export async function changeListeners(standing: readonly Standing[], { wanted, s
   const reopenAll = async (error: unknown): Promise<unknown> => {
     for (const one of closed) {
       try {
-        one.listener = (await reopen(one.config)).listener;
+        replace(one, await reopen(one.config));
       } catch (worse) {
+        replace(one, undefined);
         const [first, second] = [error, worse].map((each) => (each instanceof Error ? each.message : String(each)));
         error = new PipegateError("config", `${first}; and what was closed for it cannot be opened again: ${second}`, {
           next: "mend the config, and reload it: until then nobody listens there",
@@ -84,7 +92,11 @@ export async function changeListeners(standing: readonly Standing[], { wanted, s
     commit: () => {
       for (const one of left) one.listener.stop();
       return matched.map(({ config, kept }, index) => {
-        if (kept === undefined) return opened.find((one) => one.config === config)!;
+        if (kept === undefined) {
+          const young = opened.find((one) => one.config === config)!;
+          young.armed = true;
+          return young;
+        }
         commits[index]!.commit();
         kept.config = config;
         return kept;

@@ -5,6 +5,7 @@
  */
 import type { Break, Channel } from "../base/channel.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Steps } from "../base/steps.ts";
 import { PipegateError } from "../base/error.ts";
 import { isReason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
@@ -12,7 +13,7 @@ import type { ConnectionFacts, Journal } from "../journal.ts";
 import { Pipe } from "../pipe/pipe.ts";
 import type { PipeRegistry } from "../pipe/registry.ts";
 import type { Limiter, PipeLease } from "../policy/limiter.ts";
-import { decide, shadows, type Policy } from "../policy/policy.ts";
+import { decide, knowingShadows, shadows, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
 import type { Target } from "../target/target.ts";
 import type { Seen } from "./seen.ts";
@@ -62,7 +63,7 @@ export class Opener {
     const { identity } = facts;
     const decision = decide(policy, identity, name);
     const target = targets.get(name);
-    for (const rule of shadows(policy, identity, name)) journal.shadow(rule, { target: name, facts, decision });
+    for (const rule of shadows(policy, identity, name)) journal.shadow(rule, { target: name, connection: facts.id, identity, decision });
     const shut = this.#options.shut();
     let broken: Break;
     if (shut !== undefined) broken = shut;
@@ -86,6 +87,12 @@ export class Opener {
       target: name,
     });
     return { ok: false, broken };
+  }
+
+  /** Of somebody whom no rule knows, and whom a shadow rule would have: what for, nobody can say. */
+  tellShadows({ id, identity }: { readonly id: string; readonly identity: Identity }): void {
+    const { snapshot, journal } = this.#options;
+    for (const rule of knowingShadows(snapshot().policy, identity)) journal.shadow(rule, { connection: id, identity });
   }
 
   /** Dials the target and joins the two; the end hears of it either way. */
@@ -146,9 +153,10 @@ export class Opener {
   }
 
   /** Judges all pipes again by the rules and targets of now: those that could not be opened any more are ended. */
-  judgeAgain(): void {
+  *judgeAgain(): Steps<void> {
     const verdicts = new Map<string, Break | undefined>();
     for (const { identity, target, pipe } of [...this.#options.pipes.list()]) {
+      yield;
       const key = `${identity.fingerprint} ${target}`; // patterns see nothing but the certificate
       let broken = verdicts.get(key);
       if (!verdicts.has(key)) verdicts.set(key, (broken = this.#unwanted(identity, target)));

@@ -7,17 +7,16 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import type { FileWatch } from "../base/watch.ts";
+import type { InForce } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { Gateway } from "../gateway.ts";
-import type { Trust } from "../identity/trust.ts";
 
 export type Outcome = { readonly ok: true; readonly summary: string } | { readonly ok: false; readonly lines: readonly string[] };
 
 export interface ReloaderOptions {
   readonly gateway: Gateway;
   readonly clock: Clock;
-  /** `known`: the trust in force, of which what has not changed may be taken. */
-  load(known: Trust): Promise<LoadedConfig>;
+  load(inForce: InForce): Promise<LoadedConfig>;
   /** Watches the files, and calls `changed` when they have. */
   watch(files: readonly string[], changed: () => void): FileWatch;
 }
@@ -38,6 +37,7 @@ export class Reloader {
     this.#options = options;
     this.#files = files;
     this.#watch = options.watch(files, () => void this.request());
+    void this.request(); // these were read before they were watched
   }
 
   /** Never rejects. */
@@ -52,17 +52,17 @@ export class Reloader {
   async #run(): Promise<Outcome> {
     const { gateway, clock, load } = this.#options;
     this.#retry?.cancel();
-    const { state } = gateway.status();
+    const { state } = gateway;
     if (this.#stopped || state !== "ready") return { ok: false, lines: [`the gateway is ${state}: it takes no other config now`] };
     try {
       await this.#watch.watch(this.#files); // what changes from now on is another change
-      const config = await load(gateway.trust);
+      const config = await load(gateway.inForce);
       const { version, changes } = await gateway.reload(config);
       if (!this.#stopped) await this.#follow(config.files);
       return { ok: true, summary: `version ${version}: ${changes.length === 0 ? "nothing has changed" : changes.join(", ")}` };
     } catch (error) {
       const lines = linesOf(error);
-      if (gateway.status().state === "ready") {
+      if (gateway.state === "ready") {
         gateway.reloadFailed(lines);
         if (!this.#stopped) this.#retry = clock.after(RETRY_MS, () => void this.request());
       }
@@ -70,13 +70,17 @@ export class Reloader {
     }
   }
 
-  /** Files that are named for the first time were read before they were watched: they are read once more. */
+  /**
+   * Files that are named for the first time were read before they were watched: they are read once more. The others keep what was
+   * acknowledged before the load, so that what changed during it is another change.
+   */
   async #follow(files: readonly string[]): Promise<void> {
     const known = new Set(this.#files);
-    const added = files.some((file) => !known.has(file));
+    const added = files.filter((file) => !known.has(file));
     this.#files = files;
-    await this.#watch.watch(files);
-    if (added) void this.request();
+    if (added.length === 0) return;
+    await this.#watch.extend(added);
+    void this.request();
   }
 
   stop(): void {

@@ -40,19 +40,11 @@ export class Seen {
     const seen = this.#seen.get(identity.principal);
     if (seen === undefined) return;
     seen.lastUse = now;
-    seen.connections--;
+    seen.connections = Math.max(0, seen.connections - 1); // it may have been forgotten meanwhile
   }
 
   list(): readonly SeenIdentity[] {
     return [...this.#seen.values()];
-  }
-
-  /** The earliest end of a certificate whose bearer is connected, milliseconds since the epoch. */
-  soonestEnd(): number | undefined {
-    let soonest: number | undefined;
-    for (const { connections, notAfter } of this.#seen.values())
-      if (connections > 0 && (soonest === undefined || notAfter < soonest)) soonest = notAfter;
-    return soonest;
   }
 
   #forgetOne(): void {

@@ -10,6 +10,7 @@ import { createPolicy, type Policy } from "../policy/policy.ts";
 import type { GatheringBudget } from "../target/gathering.ts";
 import { createTarget } from "../target/kinds.ts";
 import type { Target } from "../target/target.ts";
+import { checkCredentials } from "../tls/credentials.ts";
 
 export interface Snapshot {
   /** 1 for the config of the start. */
@@ -21,6 +22,8 @@ export interface Snapshot {
   readonly deny: DenyList;
   readonly policy: Policy;
   readonly targets: ReadonlyMap<string, Target>;
+  /** When our own certificate ends, milliseconds since the epoch. */
+  readonly ownEnd: number | undefined;
 }
 
 export interface SnapshotOptions {
@@ -42,9 +45,10 @@ export function createSnapshot(config: Config, { now, budget, before }: Snapshot
     loadedAt: now,
     config,
     trust: before !== undefined && isSameTrust(before.trust, config.trust.built) ? before.trust : config.trust.built,
-    deny: createDenyList(config.trust.deny),
+    deny: before !== undefined && isSame(before.config.trust.deny, config.trust.deny) ? before.deny : createDenyList(config.trust.deny),
     policy: before !== undefined && isSame(before.config.rules, config.rules) ? before.policy : createPolicy(config.rules),
     targets: new Map(targets),
+    ownEnd: checkCredentials(config.credentials, { role: "gateway", now }).notAfter,
   };
 }
 

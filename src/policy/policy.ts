@@ -139,6 +139,14 @@ export function shadows(policy: Policy, identity: Identity, target: string): rea
   });
 }
 
+/** The shadow rules that know this identity, whatever the target. */
+export function knowingShadows(policy: Policy, identity: Identity): readonly Rule[] {
+  return policy.shadows.flatMap((index) => {
+    const compiled = policy.compiled[index] as CompiledRule;
+    return firstClient(compiled, identity) === undefined ? [] : [compiled.rule];
+  });
+}
+
 interface Question {
   readonly identity: Identity;
   readonly target: string;

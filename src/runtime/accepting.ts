@@ -73,7 +73,12 @@ class Watch implements AcceptWatch {
     const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
     const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
     let failed = false; // without having failed it is not connected where too many wait already
-    const probe = createConnection({ host: local, port, localAddress: local, localPort });
+    let probe: Socket;
+    try {
+      probe = createConnection({ host: local, port, localAddress: local, localPort });
+    } catch {
+      return this.#next(EVERY_MS, () => this.#look()); // Deno throws what it should tell
+    }
     this.#probe = { socket: probe, host: local, port: localPort };
     probe.on("error", () => (failed = true)); // the port is taken, or still no descriptors: that is for the next time
     this.#next(PATIENCE_MS, () => {

@@ -60,8 +60,8 @@ export class ExpectedProbes {
   }
 
   /** The source that an expected socket counts as: its own, so that no other pays for it. Undefined: it is not expected. */
-  take({ remotePort }: Pick<Socket, "remotePort">): Source | undefined {
-    if (this.#waiting.size === 0) return undefined;
+  take({ remotePort, remoteAddress, localAddress }: Pick<Socket, "remotePort" | "remoteAddress" | "localAddress">): Source | undefined {
+    if (this.#waiting.size === 0 || remoteAddress !== localAddress) return undefined; // a probe comes from where it goes to
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);

@@ -1,6 +1,7 @@
 /** What a listener needs, whole and checked: PEM texts are read, lists are counted. Defaults stand beside. */
 import type { SocketAddress } from "../base/address.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Identity } from "../identity/identity.ts";
 import type { Trust } from "../identity/judge.ts";
 import type { Descriptors } from "../runtime/descriptors.ts";
 import type { Penalties } from "./penalties.ts";
@@ -16,6 +17,8 @@ export interface ServedOptions {
   readonly credentials: Credentials;
   /** Its CAs are also the handshake's. */
   readonly trust: Trust;
+  /** What turns this identity away as revoked, in a few words, although its certificate is good. Absent: nothing. */
+  readonly denies?: (identity: Identity) => string | undefined;
   /** Protocols offered, in order of preference; a client that asks for none of them is refused (`alpn`). */
   readonly alpn: readonly string[];
   /** Whether a client without ALPN is taken (raw listeners). */

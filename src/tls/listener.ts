@@ -122,6 +122,7 @@ class Door implements Listener {
     this.#descriptors = options.descriptors ?? processDescriptors();
     this.address = options.address;
     this.#served = options;
+    requireUsableCredentials(options.credentials, this.#clock.wall());
     this.#tls = createServer(this.#tlsOptions(options), {
       accepted: (socket) => this.#accept(socket),
       secured: (secured) => this.#secured(secured),
@@ -136,12 +137,15 @@ class Door implements Listener {
     if (alpn.length === 0 && !withoutAlpn) {
       throw new PipegateError("config", "a listener without any protocol", { next: "offer one, or take clients that ask for none" });
     }
-    requireUsableCredentials(credentials, this.#clock.wall());
     const holdable = withoutAlpn || alpn.some((protocol) => protocol !== ALPN); // frames are never paused
     return { ...credentials, ca: authorityTexts(trust), alpn, holdable };
   }
 
   prepare(served: ServedOptions): () => void {
+    const { certificate, key } = this.#served.credentials;
+    // What stands was judged when it came, and its end must not keep other trust out.
+    if (served.credentials.certificate !== certificate || served.credentials.key !== key)
+      requireUsableCredentials(served.credentials, this.#clock.wall());
     const commit = this.#tls.prepare(this.#tlsOptions(served));
     return () => {
       commit();
@@ -295,7 +299,9 @@ class Door implements Listener {
         fingerprint: verdict.identity.fingerprint,
       };
     }
-    return verdict;
+    const denied = verdict.ok ? this.#served.denies?.(verdict.identity) : undefined;
+    if (!verdict.ok || denied === undefined) return verdict;
+    return { ok: false, reason: "revoked", detail: `trust.deny names ${denied}`, fingerprint: verdict.identity.fingerprint };
   }
 
   stop(): void {

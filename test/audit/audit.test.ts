@@ -1,11 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { appendFile, link, lstat, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { appendFile, link, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { openAudit, type Audit, type AuditOptions } from "../../src/audit/audit.ts";
 import { fullFiles } from "../../src/audit/file.ts";
+import { beginAudit } from "../../src/audit/waiting.ts";
 import { verifyAudit } from "../../src/audit/verify.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { startProgram } from "../support/this-runtime.ts";
 import { says, tell } from "../support/run-command.ts";
 
@@ -268,6 +270,59 @@ test("a full disk stops nothing, and when there is room again the chain says wha
     execFileSync("umount", [disk]);
   }
 }, 40_000);
+
+test("a disk that is full at the start is waited for where the gateway may go on, and refuses the start where it may not", async () => {
+  const disk = join(folder, "full");
+  await mkdir(disk);
+  if (!smallDisk(disk)) {
+    expect(process.getuid?.(), "root may mount a tmpfs; nobody else is expected to").not.toBe(0);
+    return;
+  }
+  try {
+    file = join(disk, "audit.jsonl");
+    await writeFile(join(disk, "ballast"), Buffer.alloc(64 << 10));
+    const clock = new FakeClock(Date.now());
+    const said: string[] = [];
+    const options = {
+      file,
+      maxBytes: 1 << 20,
+      keep: 1,
+      clock,
+      onTrouble: (detail: string) => void said.push(detail),
+      onWell: () => void said.push("well"),
+    };
+    await expect(beginAudit(options, { mayWait: false })).rejects.toMatchObject({
+      code: "config",
+      message: expect.stringMatching(/cannot be opened: the disk is full$/u),
+    });
+    const audit = await beginAudit(options, { mayWait: true });
+    audit.record({ event: "pipe open" });
+    expect([audit.failing, audit.lost]).toEqual(["the disk is full", 1]);
+    await rm(join(disk, "ballast"));
+    clock.advance(5_000);
+    await vi.waitFor(() => expect(audit.failing).toBeUndefined(), { timeout: 5_000, interval: 10 });
+    audit.record({ event: "pipe close" });
+    await audit.close();
+    expect(said).toEqual([`${file}: the disk is full`, "well"]);
+    expect((await readFile(file, "utf8")).match(/"event":"[^"]*"(?:,"lost":\d+)?/gu)).toEqual([
+      '"event":"audit gap","lost":1',
+      '"event":"pipe close"',
+    ]);
+    expect((await readdir(disk)).toSorted((a, b) => a.localeCompare(b))).toEqual(["audit.jsonl"]);
+  } finally {
+    execFileSync("umount", [disk]);
+  }
+});
+
+test("a log whose folder is not there, or whose lock is a folder, is refused with a sentence", async () => {
+  const options = { maxBytes: 1 << 20, keep: 1, onTrouble: () => {}, onWell: () => {} };
+  await expect(beginAudit({ ...options, file: join(folder, "nowhere", "audit.jsonl") }, { mayWait: true })).rejects.toMatchObject({
+    code: "config",
+    next: expect.stringMatching(/make its folder/u),
+  });
+  await mkdir(join(folder, "locked.jsonl.lock"));
+  await expect(beginAudit({ ...options, file: join(folder, "locked.jsonl") }, { mayWait: true })).rejects.toMatchObject({ code: "config" });
+});
 
 test("rotation under load loses nothing", async () => {
   const audit = await open({ maxBytes: 20_000, keep: 1_000 });

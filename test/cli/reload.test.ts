@@ -197,10 +197,24 @@ describe("a gateway that runs", () => {
 
   test("is not harmed by signals that come in a heap, or while it drains", async () => {
     const running = await start(await files("hung", ["echo"]));
+    await writeFile(join(running.folder, "pipegate.yaml"), configText(["echo", "two"]));
     for (let n = 0; n < 20; n++) running.hangUp();
     await running.next("config reloaded");
-    expect(await running.reaches("echo")).toBe(true);
+    const pipe = place.start(["pipe", "two"], {
+      PIPEGATE_GATEWAY: running.address,
+      PIPEGATE_CERT: join(place.folder, "alice.pem"),
+      PIPEGATE_CA: join(place.folder, "ca.pem"),
+    });
+    const end = ended(pipe);
+    pipe.stdin.write("on");
+    await once(pipe.stdout, "data");
+    const stopped = running.stop(); // it waits for the pipe
+    await expect.poll(() => running.reaches("two"), { timeout: 10_000 }).toBe(false);
     running.hangUp();
-    await running.stop();
+    await writeFile(join(running.folder, "pipegate.yaml"), configText(["echo"])); // a target less: nobody looks any more
+    running.hangUp();
+    pipe.stdin.end();
+    expect((await end).status).toBe(0);
+    await stopped;
   });
 });

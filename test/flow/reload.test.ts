@@ -1,12 +1,13 @@
 import { createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
 import type { Config } from "../../src/config/config.ts";
 import { connect, type PipegateError } from "../../src/mod.ts";
 import { type BackEnd, startBackEnd } from "../support/back-ends.ts";
 import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { reloadUnderLoad } from "../support/reload-load.ts";
-import { hashing, startPump } from "../support/pump.ts";
+import { hashing, startPump, startRawPump } from "../support/pump.ts";
 
 const ca = createTestCa();
 const alice = ca.client("alice");
@@ -135,6 +136,49 @@ describe("a reload", () => {
     expect(setup.gateway.status().listeners).toEqual([`127.0.0.1:${port}`]);
     await (await dial(port)).close();
     await client.close();
+  });
+
+  test("takes other trust although our own certificate has expired meanwhile", async () => {
+    let shift = 0;
+    const short = ca.issue({ role: "gateway", cn: "gateway", dns: ["localhost"], ip: ["127.0.0.1"], notAfter: Date.now() + 60_000 });
+    await using setup = await startGateway({
+      ca,
+      config: { credentials: { certificate: short.certificate, key: short.key } },
+      clock: { ...systemClock, wall: () => Date.now() + shift },
+    });
+    const client = await dial(setup.port);
+    await client.open("echo");
+    shift = 120_000;
+    const trust = trustIn({ ca: [ca.certificate], deny: [alice.fingerprint] });
+    expect((await setup.gateway.reload({ ...setup.config, trust })).changes).toEqual(["deny-list"]);
+    await expect(client.closed).rejects.toMatchObject({ code: "revoked" });
+  });
+
+  test("that fails does not leave a raw listener with what it would have been", async () => {
+    const port = await freePort();
+    await using setup = await startGateway({
+      ca,
+      targets: { hash: { kind: "builtin", builtin: "echo" }, more: { kind: "builtin", builtin: "echo" } },
+      config: { listeners: [{ ...listener(port, "0.0.0.0"), target: "hash" }] },
+    });
+    const { config, gateway } = setup;
+    await expect(
+      gateway.reload({ ...config, listeners: [{ ...listener(port), target: "more" }, listener(backEnd.port)] }),
+    ).rejects.toMatchObject({ code: "config" });
+    await gateway.reload({ ...config, listeners: [{ ...listener(port, "0.0.0.0"), target: "more" }] });
+    const raw = await startRawPump({ port, own: alice, ca: ca.certificate });
+    await expect.poll(() => gateway.status().pipes.map(({ target }) => target)).toEqual(["more"]);
+    await gateway.close();
+    await raw.over;
+  });
+
+  test("under way when the gateway is closed leaves no port open", async () => {
+    const port = await freePort();
+    const setup = await startGateway({ ca, config: { listeners: [listener(port, "0.0.0.0")] } });
+    const reload = setup.gateway.reload({ ...setup.config, listeners: [listener(port), listener(backEnd.port)] });
+    await Promise.all([setup.gateway.close(), expect(reload).rejects.toThrow()]);
+    await using again = await startGateway({ ca, config: { listeners: [listener(port)] } });
+    expect(again.port).toBe(port);
   });
 
   test("before it serves, in a drain and after the end is refused and does no harm", async () => {

@@ -90,23 +90,38 @@ describe("a client that sends while others do", () => {
   });
 
   test("is ended when its certificate expires, at that moment, and so is a raw one", async () => {
-    await using setup = await start(["hash"]);
-    const soon = ca.issue({ uri: "spiffe://dev/agent/soon", notAfter: Math.ceil(Date.now() / 1_000) * 1_000 + 3_000 });
+    // Nothing but the certificate's own end can do it: the next look at the clock is half an hour away.
+    await using setup = await startGateway({
+      ca,
+      targets: { hash: hash() },
+      raw: ["hash"],
+      config: { trust: trusted({ maxStalenessMs: 3_600_000 }) },
+    });
+    const notAfter = Math.ceil(Date.now() / 1_000) * 1_000 + 1_000;
+    const soon = ca.issue({ uri: "spiffe://dev/agent/soon", notAfter });
     const pump = await startPump({ port: setup.port, ca: ca.certificate, own: soon });
     const raw = await startRawPump({ port: setup.rawPorts[0]!, ca: ca.certificate, own: soon });
     const other = await startPump({ port: setup.port, ca: ca.certificate, own: ca.client("n0") });
-    shift = 3_600_000;
+    expect(await pump.over).toBe("cert_expired");
+    expect(["reset", "ended"]).toContain(await raw.over); // Deno's clients cannot tell one from the other
+    expect(Date.now() - notAfter).toBeGreaterThanOrEqual(0);
+    expect(Date.now() - notAfter).toBeLessThan(2_000);
+    expect(await other.finish()).toBe("whole");
+    const closes = setup.lines("pipe close").map((line) => line["reason"]);
+    expect(closes).toEqual(["cert_expired", "cert_expired", "done"]);
+  });
+
+  test("is ended soon after the clock of the system was set behind its certificate's end", async () => {
+    await using setup = await start();
+    const pump = await startPump({ port: setup.port, ca: ca.certificate, own: ca.client("n1") });
+    shift = 400 * 86_400_000;
     try {
       const at = performance.now();
       expect(await pump.over).toBe("cert_expired");
-      expect(["reset", "ended"]).toContain(await raw.over); // Deno's clients cannot tell one from the other
-      expect(performance.now() - at).toBeLessThan(1_000);
-      expect(await other.finish()).toBe("whole");
+      expect(performance.now() - at).toBeLessThan(2_000);
     } finally {
       shift = 0;
     }
-    const closes = setup.lines("pipe close").map((line) => line["reason"]);
-    expect(closes).toEqual(["cert_expired", "cert_expired", "done"]);
   });
 
   test("keeps its pipe when its certificate is renewed and its CA too, under the same limits", async () => {

@@ -1,0 +1,80 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import { watchFiles } from "../../src/base/watch.ts";
+import type { LoadedConfig } from "../../src/config/load.ts";
+import { Reloader } from "../../src/gateway/reloader.ts";
+import { startGateway, type TestGateway } from "../support/gateway.ts";
+
+let folder: string;
+let file: string;
+let setup: TestGateway;
+let reloader: Reloader | undefined;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "pipegate-reloader-"));
+  file = join(folder, "file");
+  await writeFile(file, "0");
+  setup = await startGateway();
+});
+afterEach(async () => {
+  reloader?.stop();
+  await setup.close();
+  await rm(folder, { recursive: true });
+});
+
+/** Reads the file at once, and answers when `go` says so. */
+function start(go: (load: number) => Promise<void>): { readonly seen: string[]; readonly reloader: Reloader } {
+  const seen: string[] = [];
+  const load = async (): Promise<LoadedConfig> => {
+    const text = await readFile(file, "utf8");
+    await go(seen.push(text));
+    return { ...setup.config, maxMessageBytes: 1_000 + Number(text), file, files: [file] };
+  };
+  reloader = new Reloader([file], {
+    gateway: setup.gateway,
+    clock: systemClock,
+    load,
+    watch: (files, changed) => watchFiles(files, { clock: systemClock, changed, intervalMs: 20 }),
+  });
+  return { seen, reloader };
+}
+
+test("what was written between the reading of the start and the first look is loaded", async () => {
+  const { seen } = start(() => Promise.resolve());
+  await expect.poll(() => seen).toEqual(["0"]);
+});
+
+test("what is written while a load is under way is loaded after it", async () => {
+  const { seen } = start(async (load) => {
+    if (load > 1) return;
+    await writeFile(file, "7");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  });
+  await expect.poll(() => seen, { timeout: 5_000 }).toEqual(["0", "7"]);
+  await expect.poll(() => setup.lines("config reloaded").at(-1)).toEqual({ version: 3, changes: ["maxMessage"] });
+});
+
+test("requests that come while a load is under way share the next one", async () => {
+  let go!: () => void;
+  const held = new Promise<void>((resolve) => (go = resolve));
+  const { seen, reloader: asked } = start((load) => (load === 1 ? held : Promise.resolve()));
+  const outcomes = Array.from({ length: 20 }, () => asked.request());
+  go();
+  expect(new Set((await Promise.all(outcomes)).map(({ ok }) => ok))).toEqual(new Set([true]));
+  expect(seen.length).toBe(2);
+});
+
+test("a load that fails is told once, and one that fails while the gateway drains not at all", async () => {
+  const { reloader: asked } = start((load) => (load < 3 ? Promise.reject(new Error("no such thing")) : Promise.resolve()));
+  expect(await asked.request()).toMatchObject({ ok: false });
+  expect(setup.lines("config refused").length).toBe(1);
+  expect(setup.gateway.status().reloadFailure).toBeDefined();
+  expect(await setup.gateway.metrics()).toMatch(/pipegate_config_reload_failed 1/u);
+  expect(await asked.request()).toMatchObject({ ok: true });
+  expect(setup.gateway.status().reloadFailure).toBeUndefined();
+  expect(await setup.gateway.metrics()).toMatch(/pipegate_config_reload_failed 0/u);
+  await setup.gateway.drain(0);
+  expect(await asked.request()).toMatchObject({ ok: false, lines: [expect.stringMatching(/closed/u)] });
+});
