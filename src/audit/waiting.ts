@@ -72,7 +72,9 @@ class WaitingAudit implements Audit {
   }
 
   #arm(): void {
-    this.#timer = (this.#options.clock ?? systemClock).after(RETRY_MS, () => (this.#trying = this.#try()));
+    this.#timer = (this.#options.clock ?? systemClock).after(RETRY_MS, () => {
+      this.#trying = this.#try();
+    });
   }
 
   async #try(): Promise<void> {

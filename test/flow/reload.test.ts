@@ -176,7 +176,7 @@ describe("a reload", () => {
     const port = await freePort();
     const setup = await startGateway({ ca, config: { listeners: [listener(port, "0.0.0.0")] } });
     const reload = setup.gateway.reload({ ...setup.config, listeners: [listener(port), listener(backEnd.port)] });
-    await Promise.all([setup.gateway.close(), expect(reload).rejects.toThrow()]);
+    await Promise.all([setup.gateway.close(), expect(reload).rejects.toMatchObject({ name: "PipegateError" })]);
     await using again = await startGateway({ ca, config: { listeners: [listener(port)] } });
     expect(again.port).toBe(port);
   });
