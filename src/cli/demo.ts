@@ -10,8 +10,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { fitsSocket } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import { devCertificates } from "../ca/dev.ts";
-import type { Config } from "../config/config.ts";
-import { loadConfig } from "../config/load.ts";
+import { loadConfig, type LoadedConfig, type LoadOptions } from "../config/load.ts";
 import { removeStaleSocket } from "../runtime/bind.ts";
 import { listenLocally } from "../runtime/local-listener.ts";
 import { requireSupportedRuntime } from "../runtime/version.ts";
@@ -36,7 +35,7 @@ interface Ports {
 const configText = ({
   port,
   upperPort,
-}: Ports): string => `# Written by pipegate demo, and yours from now on: change it and start the demo again.
+}: Ports): string => `# Written by pipegate demo, and yours from now on: what you change takes effect within seconds.
 listeners:
   - listen: 127.0.0.1:${port}
 identity:
@@ -77,6 +76,7 @@ async function runDemo({ port }: DemoFlags): Promise<void> {
     await writeConfig(ports);
     const config = await demoConfig(ports);
     await serve(config, {
+      load: (inForce) => demoConfig(ports, { known: inForce.trust, served: inForce.credentials }),
       ready: async () => {
         await writeFile(demoProfile, profileText({ ...profile, port: free, admin: config.admin?.listen }));
         if (free !== port) say(`pipegate: port ${port} is taken, so the gateway listens on ${free}`);
@@ -106,13 +106,16 @@ async function removeStaleSockets(): Promise<void> {
 }
 
 /** The config of the file, on the ports that are free now, with an admin socket where its path is not too long for one. */
-async function demoConfig({ port, upperPort }: Ports): Promise<Config> {
-  const config = await loadConfig(demoConfigFile);
+async function demoConfig({ port, upperPort }: Ports, options: LoadOptions = {}): Promise<LoadedConfig> {
+  const config = await loadConfig(demoConfigFile, options);
   const targets = new Map(config.targets);
   const upper = targets.get("upper");
   if (upper?.kind === "tcp") targets.set("upper", { ...upper, addresses: [{ kind: "tcp", host: "127.0.0.1", port: upperPort }] });
   const [first, ...others] = config.listeners;
-  if (!first) throw new PipegateError("config", `${demoConfigFile} has no listener`, { next: "remove it, and start the demo again" });
+  if (!first)
+    throw new PipegateError("config", `${demoConfigFile} has no listener`, {
+      next: "give it one, or remove the file and start the demo again",
+    });
   const socket = resolve(folder, `admin-${port}.sock`); // one for each port: two demos may run in one folder
   const admin = fitsSocket(socket) ? { listen: `unix:${socket}` } : undefined;
   return {
@@ -174,7 +177,7 @@ function introduce({ port, stranger, made }: Introduction): void {
     `  echo hi | ${command} pipe echo`,
     "and this, to see a refusal with its reason:",
     `  echo hi | ${command} pipe echo --cert ${stranger}`,
-    `To mend that, let the stranger in as ${demoConfigFile} says, and start the demo again. Ctrl-C ends it.`,
+    `To mend that, let the stranger in as ${demoConfigFile} says: a change takes effect within seconds. Ctrl-C ends it.`,
     "",
   ];
   for (const line of lines) answer(line);

@@ -96,17 +96,24 @@ describe("pipegate demo", () => {
     expect((await end).status).toBe(0);
     expect(existsSync(join(place.folder, `certs/admin-${port}.sock`))).toBe(false);
   });
-  test("does what its config says about the stranger after it was mended", async () => {
+  test("lets the stranger in within seconds, once its config says so, and keeps what was written", async () => {
     const file = join(place.folder, "certs/demo.yaml");
-    const text = readFileSync(file, "utf8");
-    writeFileSync(file, text.replace(/clients: \[.*?\] .*to let the stranger in: (\[.*\])/u, "clients: $1"));
+    const mended = (text: string): string => text.replace(/clients: \[.*?\] .*to let the stranger in: (\[.*\])/u, "clients: $1");
+    const withoutPorts = (text: string): string => text.replace(/:\d+/gu, "");
     demo = place.start(["demo", "--port", String(port)], started);
     await says(demo, /Ctrl-C ends it/u, "stdout");
     expect(existsSync(join(place.folder, `certs/admin-${port}.sock`))).toBe(true);
-    expect(readFileSync(file, "utf8").replace(/:\d+/gu, "")).toBe(
-      text.replace(/clients: \[.*?\] .*to let the stranger in: (\[.*\])/u, "clients: $1").replace(/:\d+/gu, ""),
-    );
-    expect((await place.run(["pipe", "echo", "--cert", "certs/stranger.pem"], "hi")).out.toString()).toBe("hi");
+    const stranger = async (): Promise<string> => (await place.run(["pipe", "echo", "--cert", "certs/stranger.pem"], "hi")).out.toString();
+    expect(await stranger()).toBe("");
+    const text = readFileSync(file, "utf8");
+    writeFileSync(file, mended(text));
+    await expect.poll(stranger, { timeout: 10_000 }).toBe("hi");
+    expect(readFileSync(file, "utf8")).toBe(mended(text));
+    tell(demo, "SIGTERM");
+    await ended(demo);
+    demo = place.start(["demo", "--port", String(port)], started);
+    await says(demo, /Ctrl-C ends it/u, "stdout");
+    expect(withoutPorts(readFileSync(file, "utf8"))).toBe(withoutPorts(mended(text)));
   });
   test("takes away the socket that a killed one left, and nothing that is in use or is no socket", async () => {
     const certs = (name: string): string => join(place.folder, "certs", name);
