@@ -4,6 +4,7 @@
  */
 import { serveAdmin } from "../admin.ts";
 import { addressText } from "../base/address.ts";
+import { PipegateError } from "../base/error.ts";
 import { systemClock } from "../base/clock.ts";
 import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
 import { watchFiles, type FileWatch } from "../base/watch.ts";
@@ -35,7 +36,10 @@ export async function serve(config: Config & { readonly files?: readonly string[
   const onHangUp = (): void => void reloader?.request();
   process.on("SIGHUP", onHangUp); // from now on: before it serves, a reload does no harm
   try {
-    const addresses = await gateway.listen();
+    const addresses = await gateway.listen().catch((error: unknown) => {
+      if (!(error instanceof PipegateError) || error.code !== "internal") throw error;
+      throw new Error(`${error.message}; ${error.next}`, { cause: error }); // ours to answer for: to a client the same code is a refusal
+    });
     if (load !== undefined) {
       const watch = (files: readonly string[], changed: () => void): FileWatch =>
         watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 8) }); // files that never rest are read after six looks

@@ -66,6 +66,11 @@ function bindError(address: SocketAddress, error: NodeJS.ErrnoException): Pipega
           next: `choose a path of at most ${MAX_SOCKET_PATH} bytes`,
         });
       return new PipegateError("config", `${where} is not an address of this host`, { next: "listen on one of its own, or on 127.0.0.1" });
+    case "EMFILE":
+    case "ENFILE":
+      return new PipegateError("config", `no descriptor is left to listen on ${where}`, {
+        next: "raise ulimit -n (systemd: LimitNOFILE), or listen on fewer addresses",
+      });
     case "ENOENT":
       return new PipegateError("config", `the folder of ${where} does not exist`, { next: "make it, or choose another path" });
     default:
