@@ -88,6 +88,8 @@ export interface Reloaded {
 
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
+/** After a fault of ours in between, ms. */
+const JUDGE_AGAIN_MS = 1_000;
 /** The two clocks part by so much only when one is set, ms. */
 const CLOCK_SET_MS = 500;
 /** How long the audit log waits for the last pipes to tell how they ended, ms. */
@@ -288,7 +290,13 @@ export class Gateway implements Explainable {
    * deny-list or the targets may have changed. In slices, and one after the other: thousands of connections do not hold the others up.
    */
   #judgeAgain(what: { readonly rules: boolean }): Promise<void> {
-    this.#judging = this.#judging.then(() => this.#judgeAll(what));
+    this.#judging = this.#judging
+      .then(() => this.#judgeAll(what))
+      .catch((error: unknown) => {
+        this.#journal.fault(error);
+        this.#due = this.#clock.wall() + JUDGE_AGAIN_MS; // whoever was not reached is not forgotten
+        if (this.#isServing()) this.#arm();
+      });
     return this.#judging;
   }
 

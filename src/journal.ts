@@ -150,6 +150,11 @@ export class Journal {
     });
   }
 
+  /** A fault of ours that ends nothing. */
+  fault(error: unknown): void {
+    this.#logger.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  }
+
   /** The config says that the door need not be tried. */
   untested(): void {
     this.#logger.warn("self-test skipped", { detail: "selfTest: skip: nobody has proven that this door refuses whom it must" });
