@@ -114,6 +114,8 @@ export class Gateway implements Explainable {
   #timer: Timer | undefined;
   #auditRefuses = false;
   #judging: Promise<void> = Promise.resolve();
+  /** A fault came between: not everybody was judged by the rules in force. */
+  #rulesUnjudged = false;
   #judgedMs = 0;
   /** When time alone ends somebody, milliseconds since the epoch. */
   #due = Infinity;
@@ -294,6 +296,7 @@ export class Gateway implements Explainable {
       .then(() => this.#judgeAll(what))
       .catch((error: unknown) => {
         this.#journal.fault(error);
+        this.#rulesUnjudged ||= what.rules;
         this.#due = this.#clock.wall() + JUDGE_AGAIN_MS; // whoever was not reached is not forgotten
         if (this.#isServing()) this.#arm();
       });
@@ -303,15 +306,17 @@ export class Gateway implements Explainable {
   async #judgeAll({ rules }: { readonly rules: boolean }): Promise<void> {
     if (!this.#isServing()) return;
     const started = this.#clock.now();
-    const soonest = await paced(this.#connections.judgeAgain({ rules }));
+    await paced(this.#connections.judgeAgain({ rules }));
     if (rules) await paced(this.#opener.judgeAgain());
+    if (rules) this.#rulesUnjudged = false;
     this.#judgedMs = this.#clock.now() - started;
     if (!this.#isServing()) return;
     const { trust } = this.#snapshot;
     const now = this.#clock.wall();
     for (const line of staleLists(trust, now)) this.#journal.stale(line);
     this.#due = Infinity;
-    for (const moment of [soonest, nextChange(trust, now)]) if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
+    for (const moment of [this.#connections.soonestEnd(), nextChange(trust, now)])
+      if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
     this.#ahead = now - this.#clock.now();
     this.#arm();
   }
@@ -338,7 +343,7 @@ export class Gateway implements Explainable {
     this.#timer = this.#clock.after(ms, () => {
       const wall = this.#clock.wall();
       const wasSet = Math.abs(wall - this.#clock.now() - this.#ahead) > CLOCK_SET_MS;
-      if (wasSet || wall >= this.#due) void this.#judgeAgain({ rules: false });
+      if (wasSet || wall >= this.#due) void this.#judgeAgain({ rules: this.#rulesUnjudged });
       else this.#arm();
     });
   }

@@ -263,10 +263,9 @@ export class Connections {
 
   /**
    * Judges everyone again by what holds now: whose certificate has expired or is revoked, whose issuer is no longer trusted and, where the
-   * `rules` may have changed, whom none of them knows any more is ended with that reason. The result: when the next certificate of those who
-   * stay ends, milliseconds since the epoch.
+   * `rules` may have changed, whom none of them knows any more is ended with that reason.
    */
-  *judgeAgain({ rules }: { readonly rules: boolean }): Steps<number | undefined> {
+  *judgeAgain({ rules }: { readonly rules: boolean }): Steps<void> {
     const { clock, snapshot } = this.#options;
     for (const live of [...this.#live]) {
       yield;
@@ -282,7 +281,6 @@ export class Connections {
       if (known !== undefined && known.rule === undefined) this.#end(live, known.broken);
       else this.#notify(live);
     }
-    return this.soonestEnd();
   }
 
   /** When the first certificate of those who are connected ends, milliseconds since the epoch. */
