@@ -60,8 +60,10 @@ export class ExpectedProbes {
   }
 
   /** The source that an expected socket counts as: its own, so that no other pays for it. Undefined: it is not expected. */
-  take({ remotePort, remoteAddress, localAddress }: Pick<Socket, "remotePort" | "remoteAddress" | "localAddress">): Source | undefined {
-    if (this.#waiting.size === 0 || remoteAddress !== localAddress) return undefined; // a probe comes from where it goes to
+  take(socket: Pick<Socket, "remotePort" | "remoteAddress" | "localAddress">): Source | undefined {
+    if (this.#waiting.size === 0) return undefined; // each address is a call of the system
+    const { remotePort, remoteAddress, localAddress } = socket;
+    if (remoteAddress !== localAddress) return undefined; // a probe comes from where it goes to
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);
