@@ -117,7 +117,7 @@ async function round(
       if (load.fresh) await stop();
       if (running === undefined) {
         running = await subject.start(around);
-        await sleep(500);
+        await sleep(2_000); // what a start leaves to do (pipegate looks once more at its files) is no part of a load
       }
       const found = await load.run(running, { ...tools, kind: subject.kind });
       for (const [figure, value] of Object.entries(found)) measured.add(subject.name, figure, value);
