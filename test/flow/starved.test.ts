@@ -115,9 +115,9 @@ describe("a gateway with 128 descriptors", () => {
       release();
     }
     const released = performance.now();
-    await expect.poll(serves, { timeout: 10_000, interval: 50 }).toBe(true);
-    // Deno's short queue of connections (runtime/bind.ts) may have dropped our first SYN: it comes again after a second.
-    expect(performance.now() - released).toBeLessThan("Deno" in globalThis ? 4_000 : 2_000);
+    await expect.poll(serves, { timeout: 30_000, interval: 50 }).toBe(true);
+    // Deno's short queue of connections (runtime/bind.ts) drops SYNs, which come again after 1, 3 and 7 s; at worst it has to listen anew.
+    expect(performance.now() - released).toBeLessThan("Deno" in globalThis ? 20_000 : 2_000);
   }, 60_000);
 
   test("and a client that opens more pipes than there are descriptors refuses those, and answers `status` and others", async () => {
@@ -128,7 +128,7 @@ describe("a gateway with 128 descriptors", () => {
     expect(120 - refused.length).toBeGreaterThan(30);
     expect((await status()).pipes.length).toBe(120 - refused.length);
     await client.close();
-    await expect.poll(serves, { timeout: 5_000 }).toBe(true);
+    await expect.poll(serves, { timeout: 30_000 }).toBe(true);
     const again = await dial();
     await (await again.open("tcp")).writable.close();
     await again.close();
