@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
+import { PipegateError } from "../../src/base/error.ts";
 import { watchFiles } from "../../src/base/watch.ts";
 import type { LoadedConfig } from "../../src/config/load.ts";
 import { Reloader } from "../../src/gateway/reloader.ts";
@@ -67,7 +68,9 @@ test("requests that come while a load is under way share the next one", async ()
 });
 
 test("a load that fails is told once, and one that fails while the gateway drains not at all", async () => {
-  const { reloader: asked } = start((load) => (load < 3 ? Promise.reject(new Error("no such thing")) : Promise.resolve()));
+  const { reloader: asked } = start((load) =>
+    load < 3 ? Promise.reject(new PipegateError("config", "no such thing")) : Promise.resolve(),
+  );
   expect(await asked.request()).toMatchObject({ ok: false });
   expect(setup.lines("config refused").length).toBe(1);
   expect(setup.gateway.status().reloadFailure).toBeDefined();
