@@ -1,8 +1,9 @@
 /**
  * What a gateway would say to a certificate that asks for a target, and why: what the guard thinks of each part of it, which rule answers,
- * on which line, what the ones before lacked, which limits would apply. Promises: pure, by the same guard, deny-list and policy as at the
- * door; the same answer offline and from a running gateway; it holds nothing but plain values, for JSON. The chain is the one that is
- * shown: an intermediate that only OpenSSL knows is not. Leaves to others: reading files (cli/), what is in force (gateway.ts).
+ * on which line, what the ones before lacked, which limits would apply. Promises: asking changes nothing, also not what the guard remembers
+ * of chains that were proven; by the same guard, deny-list and policy as at the door; the same answer offline and from a running gateway,
+ * which may have proven more of the chain before; nothing but plain values, for JSON. The chain is the one that is shown: an intermediate
+ * that only OpenSSL knows is not. Leaves to others: reading files (cli/), what is in force (gateway.ts).
  */
 import { Buffer } from "node:buffer";
 import { PipegateError } from "./base/error.ts";
@@ -103,7 +104,7 @@ export function readExplainBody(body: string): ExplainRequest {
 /** Never throws. */
 export function explainTo({ certificates, target }: ExplainRequest, ground: ExplainGround): ExplainAnswer {
   const { trust, now, file } = ground;
-  const verdict = judge(certificates, trust, { now, verifiedByRuntime: false });
+  const verdict = judge(certificates, trust, { now, verifiedByRuntime: false, remembers: false });
   const steps = examine(certificates, { trust, now }).map((step) => (verdict.ok && step.result === "fails" ? provenBefore(step) : step));
   const certificate = verdict.ok ? { ok: true as const, identity: verdict.identity } : verdict;
   const told = { certificate, target, config: file };
