@@ -140,7 +140,7 @@ export class Gateway implements Explainable {
       shut: () => this.#shut(),
     };
     this.#opener = new Opener({ ...shared, pipes: this.#pipes });
-    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (notAfter) => this.#dueBy(notAfter + 1) });
+    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (until) => this.#dueBy(until + 1) });
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
@@ -325,7 +325,7 @@ export class Gateway implements Explainable {
     return this.#state === "ready" || this.#state === "draining";
   }
 
-  /** Somebody's certificate ends then. */
+  /** Somebody's proof ends then. */
   #dueBy(at: number): void {
     if (at >= this.#due) return;
     this.#due = at;

@@ -36,6 +36,8 @@ export interface Proof {
   readonly others: readonly Certificate[];
   /** What the trust must still hold for the path to stand: its own part of the path; all that OpenSSL had when it alone knows the path. */
   readonly needs: readonly Anchor[];
+  /** When time alone ends it, milliseconds since the epoch: no later than any certificate of the path, and any that it needs. */
+  readonly until: number;
 }
 
 export interface JudgeOptions {
@@ -46,6 +48,8 @@ export interface JudgeOptions {
    * is taken. False (Deno, a resumed session): the chain must be proven here, up to a root.
    */
   readonly verifiedByRuntime: boolean;
+  /** Whether a leaf that is proven now is known to those who ask later. False for who only wants to know. Default: true. */
+  readonly remembers?: boolean;
 }
 
 /** Leaves that were proven under a trust are remembered by their bytes: what they say and who issued them does not change. */
@@ -61,10 +65,11 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
   const unbound = boundsFault(chain); // before a hash is made of anything
   if (unbound !== undefined) return { ok: false, reason: "unknown_issuer", detail: unbound };
   const fingerprint = fingerprintOf(first);
-  return (
-    judgeAgain(fingerprint, trust, options.now) ??
-    verdictOn(fingerprint, () => remember(prove(chain, trust, options), trust), { trust, ...options })
-  );
+  const known = judgeAgain(fingerprint, trust, options.now);
+  if (known !== undefined) return known;
+  const { remembers = true } = options;
+  const find = (): Proof => (remembers ? remember(prove(chain, trust, options), trust) : prove(chain, trust, options));
+  return verdictOn(fingerprint, find, { trust, now: options.now });
 }
 
 /**
@@ -138,7 +143,7 @@ function prove(chain: readonly Uint8Array[], trust: Trust, { now, verifiedByRunt
   if (!verifiedByRuntime || others.length > 0 || found.issuers > 0) throw found.refusal;
   // Of the CAs that are not valid now it has used none.
   const needs = trust.anchors.filter(({ certificate }) => validityFault(certificate, { now, whose: "" }) === undefined);
-  if (trust.crls.size === 0) return { identity, path: [leaf], others: [], needs };
+  if (trust.crls.size === 0) return { identity, path: [leaf], others: [], needs, until: Math.min(identity.notAfter, endOf(needs)) };
   throw new Refusal(
     "unknown_issuer",
     `issued by ${leaf.issuerText}, which may be revoked and is not shown here: add it to trust.ca beside its root`,
@@ -150,17 +155,23 @@ export function pathOf(leaf: Certificate, others: readonly Certificate[], { trus
   return findPath(leaf, { others, anchors: trust.anchors, now, revocation });
 }
 
-interface ProofParts extends Omit<Proof, "path" | "needs"> {
+function endOf(anchors: readonly Anchor[]): number {
+  return anchors.reduce((end, { certificate }) => Math.min(end, certificate.notAfter), Infinity);
+}
+
+interface ProofParts extends Pick<Proof, "identity" | "others"> {
   readonly path: readonly Certificate[];
   readonly trust: Trust;
 }
 
 function proofOf({ identity, path, others, trust }: ProofParts): Proof {
+  const until = Math.min(...path.map(({ notAfter }) => notAfter));
   return {
-    identity: { ...identity, notAfter: Math.min(...path.map(({ notAfter }) => notAfter)) },
+    identity: { ...identity, notAfter: until },
     path: path as Proof["path"],
     others,
     needs: trust.anchors.filter(({ certificate }) => path.includes(certificate)),
+    until,
   };
 }
 

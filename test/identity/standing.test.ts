@@ -129,6 +129,7 @@ describe("a peer that is connected", () => {
     const trust = trusting({ ca: [ca] });
     expect(standing(proof, trust, name.notAfter + 1000)).toMatch(/^cert_expired: the certificate expired/);
     const long = proofOf([ca.issue({ ...name, notAfter: now + 99 * hour })], trust);
+    expect(long.until).toBe(Math.floor(life.notAfter / 1000) * 1000);
     expect(standing(long, trust, now + 31 * hour)).toMatch(/^cert_expired: a CA of its chain expired/);
     expect(standing(proof, trust, now - 1000 * 24 * hour)).toMatch(/^not_yet_valid/);
   });
@@ -151,6 +152,8 @@ describe("a peer whose chain OpenSSL alone has seen", () => {
     const both = trusting({ ca: [ca, old] });
     const two = proofOf([hidden.issue(name)], both, { verifiedByRuntime: true });
     expect([standing(two, both), standing(two, both, now + 2 * hour).split(":")[0]]).toEqual(["in", "unknown_issuer"]);
+    expect(two.until).toBe(Math.floor((now + hour) / 1000) * 1000); // whoever waits for that moment knows it
+    expect(two.identity.notAfter).toBe(name.notAfter - (name.notAfter % 1000));
   });
 
   test("falls with the first revocation list, unless its intermediate is named now", () => {
