@@ -35,8 +35,8 @@ export interface ConnectionsOptions {
   readonly seen: Seen;
   /** Says why nobody may come in just now; undefined: they may. */
   readonly shut: () => Break | undefined;
-  /** One was let in, whose certificate ends at this moment (milliseconds since the epoch). */
-  readonly arrivedUntil: (notAfter: number) => void;
+  /** One was let in whom time alone ends at this moment (milliseconds since the epoch). */
+  readonly arrivedUntil: (until: number) => void;
 }
 
 /** A connection that is let in: what drain, close and judging again act on. */
@@ -174,7 +174,7 @@ export class Connections {
     this.#live.add(live);
     journal.connectionOpen(live.facts);
     seen.came(live.facts.identity, clock.wall());
-    arrivedUntil(live.facts.identity.notAfter);
+    arrivedUntil(live.proof.until);
   }
 
   /** Once: less than a third of its certificate's life is left. */
@@ -278,18 +278,20 @@ export class Connections {
       live.proof = verdict.proof;
       live.facts.identity = verdict.identity;
       const known = rules && !this.#draining ? this.#ruleOf(live.facts.identity) : undefined; // who is on his way out needs no rule
-      if (known !== undefined && known.rule === undefined) this.#end(live, known.broken);
-      else this.#notify(live);
+      if (known !== undefined && known.rule === undefined) {
+        this.#end(live, known.broken);
+        continue;
+      }
+      if (known !== undefined) live.facts.rule = known.rule;
+      this.#notify(live);
     }
   }
 
-  /** When the first certificate of those who are connected ends, milliseconds since the epoch. */
+  /** When time alone ends the first of those who are connected, milliseconds since the epoch. */
   soonestEnd(): number | undefined {
     let soonest: number | undefined;
-    for (const { facts, ended } of this.#live) {
-      const { notAfter } = facts.identity;
-      if (ended === undefined && (soonest === undefined || notAfter < soonest)) soonest = notAfter;
-    }
+    for (const { proof, ended } of this.#live)
+      if (ended === undefined && (soonest === undefined || proof.until < soonest)) soonest = proof.until;
     return soonest;
   }
 

@@ -124,6 +124,18 @@ describe("a client that sends while others do", () => {
     }
   });
 
+  test("that stays connected pays for the names that it guesses by the rule of today", async () => {
+    await using setup = await startGateway({ ca, targets: { hash: hash() }, rules: [{ clients: ["*"] }] });
+    const { certificate, key } = ca.client("alice");
+    const client = await connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate });
+    const guess = (): Promise<unknown> => client.open("guess").catch(({ code }: { readonly code: string }) => code);
+    expect([await guess(), await guess()]).toEqual(["forbidden", "forbidden"]);
+    const limits = { opens: { perSecond: 1, burst: 1 } };
+    await setup.gateway.reload({ ...setup.config, rules: [{ clients: ["*"], targets: ["*"], limits, line: 1 }] });
+    expect([await guess(), await guess()]).toEqual(["forbidden", "rate_limited"]);
+    await client.close();
+  });
+
   test("keeps its pipe when its certificate is renewed and its CA too, under the same limits", async () => {
     await using setup = await startGateway({
       ca,
