@@ -7,6 +7,7 @@ import type { Config } from "../config/config.ts";
 import { isSameTrust, type Trust } from "../identity/trust.ts";
 import { createDenyList, type DenyList } from "../policy/deny.ts";
 import { createPolicy, type Policy } from "../policy/policy.ts";
+import type { Rule } from "../policy/rule.ts";
 import type { GatheringBudget } from "../target/gathering.ts";
 import { createTarget } from "../target/kinds.ts";
 import type { Target } from "../target/target.ts";
@@ -57,6 +58,12 @@ export function isSame(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
+/** A rule without its line in the file. */
+function said(rule: Rule): Omit<Rule, "line"> {
+  const { line: _, ...rest } = rule;
+  return rest;
+}
+
 /** What a snapshot changes against the one before, in words for the log; empty: nothing. */
 export function changesOf(before: Snapshot, now: Snapshot): string[] {
   const [old, young] = [before.config, now.config];
@@ -64,7 +71,7 @@ export function changesOf(before: Snapshot, now: Snapshot): string[] {
   if (before.trust !== now.trust) changes.push("trust");
   if (!isSame(old.trust.deny, young.trust.deny)) changes.push("deny-list");
   if (!isSame(old.credentials, young.credentials)) changes.push("certificate");
-  if (before.policy !== now.policy) changes.push("rules");
+  if (before.policy !== now.policy) changes.push(isSame(old.rules.map(said), young.rules.map(said)) ? "rules (lines only)" : "rules");
   const names = new Set([...before.targets.keys(), ...now.targets.keys()]);
   for (const name of names) if (before.targets.get(name) !== now.targets.get(name)) changes.push(`target ${name}`);
   for (const key of ["maxStalenessMs", "onExpired"] as const)

@@ -93,6 +93,9 @@ describe("a reload", () => {
     const changed = { ...config, listeners: [framed, { ...raw, alpn: ["postgresql"] }], maxMessageBytes: 1 << 16 };
     expect((await gateway.reload(changed)).changes).toEqual(["listener 127.0.0.1:0", "maxMessage"]);
     expect((await gateway.reload(changed)).changes).toEqual([]);
+    const moved = { ...changed, rules: config.rules.map((rule) => ({ ...rule, line: rule.line + 3 })) };
+    expect((await gateway.reload(moved)).changes).toEqual(["rules (lines only)"]);
+    expect((await gateway.reload({ ...moved, rules: [...moved.rules, ...config.rules] })).changes).toEqual(["rules"]);
   });
 
   const broken: readonly (readonly [string, (config: Config) => Promise<Config> | Config])[] = [
