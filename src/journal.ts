@@ -30,8 +30,8 @@ export interface ConnectionFacts {
   /** Of its certificate; made anew when another path proves the same certificate (another end of its chain). */
   identity: Identity;
   readonly protocol: string;
-  /** The rule whose connection limits it is under. */
-  readonly rule: Rule;
+  /** The rule whose connection limits it is under; another one after a reload, for what is asked for from then on. */
+  rule: Rule;
 }
 
 /** Refusal lines that may be written at once, and then each second. */
@@ -132,7 +132,7 @@ export class Journal {
   shadow(rule: Rule, what: ShadowFacts): void {
     const { identity, target, decision } = what;
     const now = this.#clock.now();
-    const key = `${rule.line} ${identity.fingerprint} ${target}`;
+    const key = JSON.stringify([rule.line, rule.clients, rule.targets, identity.fingerprint, target]); // rules of programs have no line
     if (now - this.#shadowsSince >= SHADOW_REPEAT_MS) {
       this.#shadows.clear();
       this.#shadowsSince = now;

@@ -81,3 +81,17 @@ test("a shadow rule lets nobody in, and the log says whom it would have", async 
   ]);
   await client.close();
 });
+
+test("shadow rules without lines, as programs make them, are each told", async () => {
+  await using gateway = await startGateway({
+    ca,
+    rules: [
+      { clients: ["spiffe://dev/agent/alice"], shadow: true, line: 0 },
+      { clients: ["spiffe://dev/agent/*"], shadow: true, line: 0 },
+    ],
+  });
+  const { certificate, key } = ca.client("alice");
+  const refused = connect({ gateway: `127.0.0.1:${gateway.port}`, certificate, key, ca: ca.certificate });
+  await expect(refused).rejects.toMatchObject({ code: "forbidden" });
+  expect(gateway.lines("shadow rule").length).toBe(2);
+});
