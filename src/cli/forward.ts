@@ -131,6 +131,7 @@ class Forwarder {
         connected: () => {
           if (this.#wasAway) say(`pipegate: connected again to ${first.gateway}`);
           this.#wasAway = false;
+          void this.#renew(); // they may have changed while it was dialled with those of before
         },
         away: (error, ms) => {
           if (!this.#wasAway) complain(`pipegate: ${error.message}; trying again`);

@@ -4,6 +4,8 @@ import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { createConnection, type NetConnectOpts } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import { sessionOver } from "../../src/tls/session-socket.ts";
 import { echo } from "../support/echo-stream.ts";
 import { createTestCa, type TestCa } from "../support/mint.ts";
 import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
@@ -195,6 +197,26 @@ describe("a forward whose certificate is renewed", () => {
     socket.end();
     await gone;
     expect(await stop(child)).toBe(0);
+    await close();
+  });
+  test("moves to one that came while it connected anew with the old one", async () => {
+    let connections = 0;
+    const { started, child, put, close } = await renewing({
+      instead: (socket) => {
+        const speak = (): void => {
+          sessionOver(socket, { role: "gateway", clock: systemClock, events: { open: echo, closed: () => {} } });
+        };
+        if (++connections !== 2) return speak();
+        put(ca.client("alice"));
+        systemClock.after(4_000, speak); // by then its watch has seen the files: the next thing to tell it of them is the new connection
+      },
+    });
+    const renewed = says(child, /connected again(?:.*\n)+.*the certificate was renewed/u);
+    started.sockets[0]!.destroy();
+    await renewed;
+    expect(started.serials[1]).toBe(started.serials[0]);
+    expect(started.serials[2]).not.toBe(started.serials[0]);
+    await stop(child);
     await close();
   });
   test("keeps the old one while the new one does not fit, and says so; takes it once it does", async () => {
