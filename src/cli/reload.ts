@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { PipegateError } from "../base/error.ts";
 import { printable } from "../base/text.ts";
 import type { Outcome } from "../gateway/reloader.ts";
+import { longestExchangeMs } from "../runtime/http.ts";
 import { askOverUnix } from "../runtime/unix-http.ts";
 import { errorOf, findAdminSocket, type AdminFlags } from "./admin-socket.ts";
 import { answer, mention } from "./terminal.ts";
@@ -14,11 +15,11 @@ const examples = `Examples:
   pipegate reload                                  the gateway of pipegate.yaml, or of demo, in this folder
   pipegate reload --admin unix:/run/pipegate/admin.sock
 
-Exit status: 0 the new config is in force, 2 it was not taken and the one before goes on serving.
+Exit status: 0 the new config is in force, 2 it was not taken and the one before goes on serving, 6 after a minute it was still loading.
 `;
 
-/** A large config with long revocation lists may wait for another load. */
-const timeoutMs = 60_000;
+/** A large config with long revocation lists may wait for another load; the gateway says itself when it takes too long. */
+const timeoutMs = longestExchangeMs + 5_000;
 const maxBytes = 4 << 20;
 
 export function reloadCommand(): Command {
@@ -35,6 +36,9 @@ async function runReload(flags: AdminFlags): Promise<void> {
   const socket = await findAdminSocket(flags);
   mention(`asking ${socket}`);
   const { status, body } = await askOverUnix({ socket, path: "/reload", post: "", timeoutMs, maxBytes });
+  if (status === 504) {
+    throw new PipegateError("timed_out", "the gateway is still loading the config", { next: "look what came of it: pipegate status" });
+  }
   const outcome = status === 200 || status === 409 ? readOutcome(body) : undefined;
   if (outcome === undefined) {
     const says = errorOf(body) ?? `the gateway behind ${socket} answered with status ${status}, and does not know of reloads`;

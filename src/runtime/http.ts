@@ -29,6 +29,8 @@ const MAX_CONNECTIONS = 16;
 const EXCHANGE_MS = 10_000;
 /** For making an answer, ms: a reload may take its time. */
 const ANSWER_MS = 60_000;
+/** Who asks hears something by then, ms: whoever waits a little longer than this gives up after the server, never before. */
+export const longestExchangeMs: number = EXCHANGE_MS + ANSWER_MS + EXCHANGE_MS;
 const MAX_BODY = 1 << 20;
 
 export interface HttpOptions {
@@ -43,7 +45,7 @@ export async function serveHttp(address: SocketAddress, { answer, clock = system
     const connection = open.get(request.socket);
     if (connection === undefined || connection.asked) return; // the answer to its first request closes it
     connection.asked = true;
-    respond(request, response, { answer, within: connection.within }).catch(() => response.destroy());
+    respond(request, response, { answer, clock, within: connection.within }).catch(() => response.destroy());
   });
   server.on("clientError", (_error, socket) => void socket.destroy());
   const listener = await listenLocally(address, (socket) => {
@@ -74,10 +76,11 @@ export async function serveHttp(address: SocketAddress, { answer, clock = system
 
 interface Exchange {
   answer(question: Question): Promise<Answer>;
+  readonly clock: Clock;
   within(ms: number): void;
 }
 
-async function respond(request: IncomingMessage, response: ServerResponse, { answer, within }: Exchange): Promise<void> {
+async function respond(request: IncomingMessage, response: ServerResponse, { answer, clock, within }: Exchange): Promise<void> {
   const { method } = request;
   const path = (request.url ?? "/").split("?")[0] as string;
   if (method !== "GET" && method !== "POST") {
@@ -86,10 +89,19 @@ async function respond(request: IncomingMessage, response: ServerResponse, { ans
   }
   const body = await readBody(request);
   if (body === undefined) return send(response, fault(413, `the body is larger than ${MAX_BODY} bytes`));
-  within(ANSWER_MS);
-  const made = await answer({ method, path, body: method === "GET" ? "" : body });
+  within(ANSWER_MS + EXCHANGE_MS);
+  const made = await inTime(answer({ method, path, body: method === "GET" ? "" : body }), clock);
   within(EXCHANGE_MS);
   send(response, made);
+}
+
+/** What takes too long goes on, but nobody waits for it any more. */
+async function inTime(answer: Promise<Answer>, clock: Clock): Promise<Answer> {
+  let timer: Timer | undefined;
+  const late = new Promise<Answer>((resolve) => {
+    timer = clock.after(ANSWER_MS, () => resolve(fault(504, `no answer came of it within ${ANSWER_MS / 1000} s; it may yet`)));
+  });
+  return Promise.race([answer, late]).finally(() => timer?.cancel());
 }
 
 /** Undefined: it is too large. That is told when all of it has come, kept by nobody: who is still sending would not hear it. */

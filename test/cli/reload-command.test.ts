@@ -1,3 +1,4 @@
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -55,6 +56,19 @@ describe("pipegate reload", () => {
     expect(await reload({})).toMatchObject({ status: 2, err: expect.stringContaining("was not started from a config file") });
     admin?.close();
     expect(await run()).toMatchObject({ status: 3, err: expect.stringMatching(/no gateway listens on/u) });
+  });
+
+  test("ends with 6 when the gateway is still at it after a minute, which it says itself before we give up", async () => {
+    const server = createServer((_, response) => void response.writeHead(504).end('{"error":"late"}'));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    try {
+      expect(await run()).toMatchObject({
+        status: 6,
+        err: "pipegate: timed out: the gateway is still loading the config. Look what came of it: pipegate status.\n",
+      });
+    } finally {
+      await new Promise((resolve) => server.close(resolve));
+    }
   });
 
   test("puts the new config of a running gateway in force, or leaves the old one", async () => {
