@@ -48,11 +48,14 @@ export interface AuditConfig {
   readonly onFailure: "continue" | "refuse";
 }
 
-/** Of a gateway that runs, for the loading of its next config. */
+/**
+ * Of a gateway that runs, for the loading of its next config: it was judged when it came into force. What of it has expired since is good for
+ * nobody any more, and must not keep a revocation out.
+ */
 export interface InForce {
   readonly trust: Trust;
-  /** They were judged when they came into force. That they have expired since must not keep a revocation out. */
   readonly credentials: Credentials;
+  readonly targets: ReadonlyMap<string, TargetOptions>;
 }
 
 export interface Config {

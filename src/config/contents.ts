@@ -9,6 +9,7 @@ import { readAuthorities } from "../identity/authorities.ts";
 import { examineTrust, type Trust } from "../identity/trust.ts";
 import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Credentials } from "../tls/listener-options.ts";
+import type { InForce } from "./config.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "../base/files.ts";
 import { pathText, type Path } from "./problem.ts";
@@ -25,10 +26,8 @@ export interface ContentsOptions {
   readonly inline: boolean;
   /** Leaves our certificates and keys, and what back ends need, unread. */
   readonly trustOnly?: boolean;
-  /** As loadTrust has it. */
-  readonly known?: Trust | undefined;
   /** As LoadOptions has it. */
-  readonly served?: Credentials | undefined;
+  readonly inForce?: Partial<InForce> | undefined;
 }
 
 export interface Contents extends Findings {
@@ -106,25 +105,29 @@ export async function readContents(shape: unknown, options: ContentsOptions): Pr
   };
 }
 
-interface OwnRead {
+interface PartRead {
   readonly shape: unknown;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  readonly served?: Credentials | undefined;
+  readonly inForce?: Partial<InForce> | undefined;
 }
 
-async function readOwn(reader: Reader, { shape, now, served }: OwnRead): Promise<void> {
-  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now }, served });
+async function readOwn(reader: Reader, { shape, now, inForce }: PartRead): Promise<void> {
+  const check = { role: "gateway", now } as const;
+  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check, served: inForce?.credentials });
   for (const [name, target] of Object.entries(asMap(at(shape, "targets")))) {
     if (at(target, "tls") === undefined) continue;
-    await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
-    await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now } });
+    const before = inForce?.targets?.get(name);
+    const served = before?.kind === "tls" ? before : undefined;
+    const judge = (text: string): void => void (served?.ca.includes(text) === true || readAuthorities(text, { label: caLabel, now }));
+    await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), judge });
+    await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now }, served });
   }
 }
 
 async function readPair(
   reader: Reader,
-  how: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions; readonly served?: Credentials | undefined },
+  how: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions; readonly served: Partial<Credentials> | undefined },
 ): Promise<void> {
   const { path, holder, check, served } = how;
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
@@ -138,17 +141,12 @@ async function readPair(
     for (const odd of checked.warnings) reader.warnings.push({ path: certificate.path, says: `${certificate.label} ${odd}` });
 }
 
-interface TrustRead {
-  readonly shape: unknown;
-  /** Milliseconds since the epoch. */
-  readonly now: number;
-  readonly known?: Trust | undefined;
-}
-
 /** Undefined: something is wrong, which is told. In steps, for lists may be long. */
-async function readTrust(reader: Reader, { shape, now, known }: TrustRead): Promise<Trust | undefined> {
+async function readTrust(reader: Reader, { shape, now, inForce }: PartRead): Promise<Trust | undefined> {
   const named = asList(at(shape, "ca"));
-  const ca = await readListed(reader, { path: ["trust", "ca"], named, now });
+  const known = inForce?.trust;
+  const judge = (text: string): void => void readAuthorities(text, { label: caLabel, now, known: known?.byFingerprint });
+  const ca = await readListed(reader, { path: ["trust", "ca"], named, judge });
   const crl: Named[] = [];
   for (const [index, file] of asList(at(shape, "crl")).entries()) {
     const list = await reader.file(["trust", "crl", index], file, { largest: MAX_LIST });
@@ -165,17 +163,20 @@ async function readTrust(reader: Reader, { shape, now, known }: TrustRead): Prom
   return undefined;
 }
 
-/** Those that are good by themselves. */
+/** What `faultOf` takes off again. */
+const caLabel = "trust.ca[0]";
+
+/** Those that `judge`, which throws a PipegateError, has nothing against. */
 async function readListed(
   reader: Reader,
-  { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number },
+  { path, named, judge }: { readonly path: Path; readonly named: unknown; judge(text: string): void },
 ): Promise<(Named & { readonly text: string })[]> {
   const good: (Named & { readonly text: string })[] = [];
   for (const [index, file] of asList(named).entries()) {
     const authority = await reader.file([...path, index], file);
     if (authority === undefined) continue;
     const text = authority.bytes.toString("utf8");
-    const fault = judged(() => void readAuthorities(text, { label: "trust.ca[0]", now }));
+    const fault = judged(() => judge(text));
     if (fault === undefined) good.push({ ...authority, text });
     else reader.problem(authority.path, `${authority.label} ${fault}`);
   }

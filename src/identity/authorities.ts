@@ -1,6 +1,7 @@
 /**
  * The CAs that a config names, out of PEM, each judged by itself and whether it leads to a root.
- * Promises: junk, a certificate that is no CA, an expired CA, a CA that leads to no root: a PipegateError (config) that says which.
+ * Promises: junk, a certificate that is no CA, a CA that has expired before it was known, one that leads to no root: a PipegateError
+ * (config) that says which.
  * Leaves to others: reading files, judging peers.
  */
 import type { Buffer } from "node:buffer";
@@ -29,15 +30,18 @@ export interface NamedAnchor {
 export interface AnchorsOptions {
   /** Milliseconds since the epoch. */
   readonly now: number;
-  /** Those of before by their fingerprints: the same CA is the same value, with what was proven of it. */
-  readonly known: ReadonlyMap<string, Anchor> | undefined;
+  /**
+   * Those of before by their fingerprints: the same CA is the same value, with what was proven of it. One that has expired since is taken:
+   * nobody is believed by it any more, and it must not keep other trust out.
+   */
+  readonly known?: ReadonlyMap<string, Anchor> | undefined;
 }
 
 /** The CAs of PEM texts; one that is named twice counts once. Throws a PipegateError (config). */
 export function readAnchors(ca: readonly string[], { now, known }: AnchorsOptions): readonly NamedAnchor[] {
   const anchors = new Map<string, NamedAnchor>();
   for (const [index, text] of ca.entries()) {
-    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
+    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now, known })) {
       const fingerprint = fingerprintOf(certificate.der);
       const anchor = known?.get(fingerprint) ?? { certificate, fingerprint, root: isRoot(certificate) };
       if (!anchors.has(fingerprint)) anchors.set(fingerprint, { anchor, index });
@@ -47,11 +51,12 @@ export function readAnchors(ca: readonly string[], { now, known }: AnchorsOption
 }
 
 /** All of them, when the texts are good by themselves. */
-export function strandedAmong(named: readonly NamedAnchor[], now: number): StrandedAuthority[] {
+export function strandedAmong(named: readonly NamedAnchor[], { now, known }: AnchorsOptions): StrandedAuthority[] {
   const anchors = named.map(({ anchor }) => anchor);
   const faultOf = (anchor: Anchor): Refusal | undefined => {
     const fault = strandedFault(anchor, { anchors, now });
-    return fault?.reason === "not_yet_valid" ? undefined : fault; // it is there to be ready on the day
+    if (fault?.reason === "not_yet_valid") return undefined; // it is there to be ready on the day
+    return fault?.reason === "cert_expired" && known?.has(anchor.fingerprint) === true ? undefined : fault;
   };
   return named.flatMap(({ anchor, index }) => {
     const fault = faultOf(anchor);
@@ -75,8 +80,12 @@ function isRoot({ subject, issuer, subjectKeyId, authorityKeyId }: Certificate):
   return subject.equals(issuer) && (authorityKeyId === undefined || authorityKeyId === subjectKeyId);
 }
 
+interface AuthoritiesOptions extends AnchorsOptions {
+  readonly label: string;
+}
+
 /** The CAs of a PEM text, each judged by itself. Throws a PipegateError (config) that begins with `label`. */
-export function readAuthorities(text: string, { label, now }: { readonly label: string; readonly now: number }): Certificate[] {
+export function readAuthorities(text: string, { label, now, known }: AuthoritiesOptions): Certificate[] {
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks === undefined || blocks.length === 0) {
     throw refuse(`${label} holds no certificate in PEM`, "give the CA's certificate, which begins with -----BEGIN CERTIFICATE-----");
@@ -87,7 +96,8 @@ export function readAuthorities(text: string, { label, now }: { readonly label: 
     if (!certificate.ca || (keyUsage !== undefined && (keyUsage & KeyUsage.KEY_CERT_SIGN) === 0)) {
       throw refuse(`${label} holds a certificate that is not a CA's`, "give the certificate of the CA, not one that it issued");
     }
-    if (now > notAfter) throw refuse(`${label}: the CA expired on ${day(notAfter)}`, "renew it: pipegate ca init --force makes a new one");
+    if (now > notAfter && known?.has(fingerprintOf(der)) !== true)
+      throw refuse(`${label}: the CA expired on ${day(notAfter)}`, "renew it: pipegate ca init --force makes a new one");
     const weak = weakness(publicKey);
     if (weak !== undefined) {
       throw refuse(`${label}: the CA's key is too weak: ${weak}`, "make a CA with P-256, Ed25519, or RSA of 2048 bits and more");

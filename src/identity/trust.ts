@@ -64,12 +64,13 @@ function trustOf(examined: Examined): Trust {
 }
 
 function* examining({ ca, crl, now, onExpired = "refuse", known }: TrustOptions): Steps<Examined> {
-  const named = readAnchors(ca, { now, known: known?.byFingerprint });
+  const before = { now, known: known?.byFingerprint };
+  const named = readAnchors(ca, before);
   if (named.length === 0) {
     const next = "name the file of your CA: trust: { ca: [certs/ca.pem] }";
     throw new PipegateError("config", "trust.ca has no CA, so nobody could connect", { next });
   }
-  const stranded = strandedAmong(named, now);
+  const stranded = strandedAmong(named, before);
   // A CA that is refused would only make its list look foreign.
   if (stranded.length > 0) return { trust: undefined, faults: stranded.map((fault) => ({ entry: "ca", ...fault })) };
   const anchors = named.map(({ anchor }) => anchor);

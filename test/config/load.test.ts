@@ -348,12 +348,38 @@ describe("a file that a config names", () => {
     await put("crl.pem", ca.crl().pem);
     await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem }" }));
     const known = (await loadConfig(config)).trust.built;
-    const again = async () => (await loadConfig(config, { known })).trust.built;
+    const again = async () => (await loadConfig(config, { inForce: { trust: known } })).trust.built;
     expect(await again()).toBe(known);
-    expect((await loadPolicy(config, { known })).trust.built).toBe(known);
+    expect((await loadPolicy(config, { inForce: { trust: known } })).trust.built).toBe(known);
     await put("crl.pem", ca.crl({ revoked: ["0b"] }).pem);
     expect(await again()).not.toBe(known);
     expect((await loadConfig(config)).trust.built).not.toBe(known);
+  });
+  test("that has expired since it came into force keeps no revocation out; what is new is judged as ever", async () => {
+    const lasting = createTestCa({ cn: "lasting", notAfter: Date.now() + 9 * day });
+    const passing = createTestCa({ cn: "passing", notAfter: Date.now() + day });
+    const client = passing.client("gateway");
+    await put("lasting.pem", lasting.certificate);
+    await put("passing.pem", passing.certificate + passing.intermediate({ notAfter: Date.now() + 9 * day }).certificate);
+    await put("client.pem", client.certificate);
+    await put("client-key.pem", client.key, 0o600);
+    const text = (trusted: string): string =>
+      configText({
+        trust: `trust: { ca: [${trusted}], crl: crl.pem }`,
+        targets: "targets: { echo: { tls: a:1, ca: passing.pem, certificate: client.pem, key: client-key.pem } }",
+      });
+    await put("c.yaml", text("lasting.pem, passing.pem"));
+    await put("crl.pem", lasting.crl({ nextUpdate: Date.now() + 9 * day }).pem);
+    const { trust, credentials, targets } = await loadConfig(config);
+    const later = { now: Date.now() + 2 * day, inForce: { trust: trust.built, credentials, targets } };
+    await put("crl.pem", lasting.crl({ revoked: ["0b"], nextUpdate: Date.now() + 9 * day }).pem);
+    const next = await loadConfig(config, later);
+    expect([...next.trust.built.crls.values()].flat().map(({ revoked }) => [...revoked])).toEqual([["0b"]]);
+    expect(next.trust.built.anchors.length).toBe(3);
+    expect((await problems(later.now)).filter((line) => line.includes("expired on")).length).toBe(4); // at a start nothing was in force
+    await put("another.pem", createTestCa().certificate);
+    await put("c.yaml", text("lasting.pem, passing.pem, another.pem"));
+    await expect(loadConfig(config, later)).rejects.toThrow(/another\.pem.*the CA expired on/u);
   });
   test("that is an intermediate CA needs its root beside it, in whichever file", async () => {
     const middle = ca.intermediate();

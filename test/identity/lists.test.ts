@@ -63,10 +63,19 @@ describe("a trust that is known", () => {
     expect(() => trusting({ ca: [mute.certificate], crl, known })).toThrow("does not name");
   });
 
-  test("does not stop the clock: a list is out of date, a CA expires", () => {
+  test("does not stop the clock: a list is out of date", () => {
     expect(() => trusting({ crl, now: now + 2 * hour, known })).toThrow("trust.crl[0]: the revocation list went out of date");
     expect(() => trusting({ crl, now: now - 48 * hour, known })).toThrow("of the future");
-    expect(() => trusting({ crl, now: now + 48 * hour, known })).toThrow("trust.ca[0]: the CA expired");
+  });
+
+  test("keeps a CA that has expired meanwhile, which brings nobody in, so that its end keeps nothing else out", () => {
+    const [long, later] = [createTestCa({ cn: "long", notAfter: now + 99 * hour }), now + 48 * hour];
+    const next = trusting({ ca: [ca.certificate, long.certificate], now: later, known: trusting({}) });
+    expect(next.anchors.length).toBe(2);
+    const late = ca.issue({ uri: "spiffe://dev/late", notAfter: later + hour });
+    expect(verdict(next, { at: later, of: late })).toMatch(/^cert_expired: a CA of its chain/);
+    expect(verdict(next, { at: later, of: long.issue({ uri: "spiffe://dev/long", notAfter: later + hour }) })).toBe("in");
+    expect(() => trusting({ ca: [ca.certificate, long.certificate], now: later })).toThrow("trust.ca[0]: the CA expired");
   });
 });
 
