@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { explainBody, explainTo, readExplainBody, type ExplainAnswer } from "../../src/explain.ts";
 import { PipegateError } from "../../src/base/error.ts";
 import type { Outcome } from "../../src/gateway/reloader.ts";
-import { createTrust } from "../../src/identity/judge.ts";
+import { createTrust, judge } from "../../src/identity/judge.ts";
 import { createDenyList } from "../../src/policy/deny.ts";
 import { createPolicy } from "../../src/policy/policy.ts";
 import { askOverUnix, type UnixAnswer } from "../../src/runtime/unix-http.ts";
@@ -125,6 +125,8 @@ describe("an explanation", () => {
     };
     expect(issuerStep([der])).toEqual({ allowed: false, result: "fails" });
     expect(issuerStep([der, middle.der])).toEqual({ allowed: true, result: "holds" });
+    expect(issuerStep([der])).toEqual({ allowed: false, result: "fails" }); // to ask is not to prove
+    judge([der, middle.der], trust, { now: Date.now(), verifiedByRuntime: false });
     expect(issuerStep([der])).toEqual({ allowed: true, result: "open" });
   });
 });
