@@ -166,11 +166,6 @@ export function connectionLimits(policy: Policy, identity: Identity): Rule | und
   return policy.compiled.find((compiled) => compiled.rule.shadow !== true && firstClient(compiled, identity) !== undefined)?.rule;
 }
 
-/** Whether any rule names this identity. */
-export function knows(policy: Policy, identity: Identity): boolean {
-  return connectionLimits(policy, identity) !== undefined;
-}
-
 /** What `decide` answers, and what each rule had to say. */
 export function explain(policy: Policy, identity: Identity, target: string): Explanation {
   const decision = decide(policy, identity, target);

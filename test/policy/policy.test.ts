@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { Identity } from "../../src/identity/identity.ts";
-import { connectionLimits, createPolicy, decide, explain, knows, shadows } from "../../src/policy/policy.ts";
+import { connectionLimits, createPolicy, decide, explain, shadows } from "../../src/policy/policy.ts";
 import type { Limits, Rule } from "../../src/policy/rule.ts";
 import { identityOf } from "../support/identity.ts";
 
@@ -47,7 +47,7 @@ describe("a policy", () => {
   test("without rules refuses everyone and knows no one", () => {
     const policy = createPolicy([]);
     expect(decide(policy, bob, "echo")).toEqual({ allowed: false, reason: "forbidden", near: [] });
-    expect(knows(policy, bob)).toBe(false);
+    expect(connectionLimits(policy, bob)).toBeUndefined();
     expect(explain(policy, bob, "echo").rules).toEqual([]);
   });
 
@@ -56,7 +56,6 @@ describe("a policy", () => {
     expect(connectionLimits(policy, bob)).toBe(agents);
     expect(connectionLimits(policy, runner)).toBe(databases);
     expect(connectionLimits(policy, identityOf({ cn: "nobody" }))).toBeUndefined();
-    expect(knows(policy, identityOf({ cn: "nobody" }))).toBe(false);
   });
 
   test("gives no odd target name to a wildcard", () => {
@@ -84,7 +83,7 @@ describe("a policy", () => {
     expect(decide(policy, bob, "upper")).toEqual({ allowed: true, rule: agents, index: 1 });
     expect(connectionLimits(policy, bob)).toBe(agents);
     expect(decide(policy, runner, "db")).toEqual({ allowed: false, reason: "forbidden", near: [] });
-    expect(knows(policy, runner)).toBe(false);
+    expect(connectionLimits(policy, runner)).toBeUndefined();
     expect(explain(policy, bob, "db").rules).toMatchObject([
       { verdict: "shadow", lacks: [], client: "*", target: "*" },
       { verdict: "lacks", lacks: ["target"] },
