@@ -2,7 +2,7 @@
  * A gateway: its parts put together, its listeners opened and closed, its state for those who look in.
  * Promises: all listeners open or none; no byte of a peer reaches a back end before identity, policy and limits passed on this connection;
  * no fault of a peer or a back end ends the process. Leaves to others: the story of a connection (gateway/connections.ts) and of a pipe
- * (gateway/opener.ts).
+ * (gateway/opener.ts), who is judged again and when (gateway/judging.ts).
  */
 import type { Audit } from "./audit/audit.ts";
 import { beginAudit } from "./audit/waiting.ts";
@@ -10,20 +10,19 @@ import { addressText, type SocketAddress } from "./base/address.ts";
 import type { Break } from "./base/channel.ts";
 import { systemClock, type Clock, type Timer } from "./base/clock.ts";
 import { PipegateError } from "./base/error.ts";
-import { paced } from "./base/steps.ts";
 import { silentLogger, type Logger } from "./base/log.ts";
 import type { Config, InForce, ListenerConfig } from "./config/config.ts";
 import { explainTo, type Explainable, type ExplainAnswer, type ExplainRequest } from "./explain.ts";
 import { Connections } from "./gateway/connections.ts";
+import { Judging } from "./gateway/judging.ts";
 import { changeListeners, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
-import { Seen, type SeenIdentity } from "./gateway/seen.ts";
+import { Seen } from "./gateway/seen.ts";
 import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
+import { auditStatus, flowByTarget, pipeStatus, type GatewayStatus, type ReloadFailure } from "./gateway/status.ts";
 import type { Identity } from "./identity/identity.ts";
-import { nextChange, staleLists } from "./identity/trust.ts";
 import { Journal } from "./journal.ts";
-import { Metrics, type Flow } from "./metrics.ts";
-import type { Pipe } from "./pipe/pipe.ts";
+import { Metrics } from "./metrics.ts";
 import { PipeRegistry } from "./pipe/registry.ts";
 import { denial } from "./policy/deny.ts";
 import { Limiter } from "./policy/limiter.ts";
@@ -35,49 +34,12 @@ import { listen } from "./tls/listener.ts";
 import { listenerDefaults, type ServedOptions } from "./tls/listener-options.ts";
 import { createPenalties, type Penalties } from "./tls/penalties.ts";
 
+export type { GatewayStatus, PipeStatus, ReloadFailure } from "./gateway/status.ts";
+
 export interface GatewayOptions {
   /** Default: says nothing. */
   readonly logger?: Logger;
   readonly clock?: Clock;
-}
-
-export interface PipeStatus extends Flow {
-  readonly id: string;
-  readonly connection: string;
-  readonly identity: string;
-  readonly target: string;
-  readonly backEnd: string;
-  readonly mode: "bytes" | "messages";
-  readonly seconds: number;
-  /** What each direction waits for, if it waits: the client's limit, or whoever should take the bytes. */
-  readonly waits: readonly string[];
-}
-
-export interface GatewayStatus {
-  readonly state: "new" | "opening" | "ready" | "draining" | "closed";
-  readonly listeners: readonly string[];
-  /** Of the config in force; 1 at the start. */
-  readonly version: number;
-  /** Milliseconds since the epoch. */
-  readonly loadedAt: number;
-  /** The last attempt to load another config, when it failed: the one before goes on serving. */
-  readonly reloadFailure: ReloadFailure | undefined;
-  /** How long judging everybody again took, last time. */
-  readonly judgedMs: number;
-  /** Of the audit log, if there is one: its last line, why it cannot be written, lines that are lost. */
-  readonly audit: { readonly seq: number; readonly hash: string; readonly failing: string | undefined; readonly lost: number } | undefined;
-  /** Who came in, with the certificate of last time. */
-  readonly identities: readonly SeenIdentity[];
-  readonly connections: number;
-  readonly connectionsTotal: number;
-  readonly refusals: Readonly<Record<string, number>>;
-  readonly pipes: readonly PipeStatus[];
-}
-
-export interface ReloadFailure {
-  /** Milliseconds since the epoch. */
-  readonly at: number;
-  readonly lines: readonly string[];
 }
 
 export interface Reloaded {
@@ -88,10 +50,6 @@ export interface Reloaded {
 
 /** How long clients have to finish when a gateway drains, ms. */
 const DRAIN_MS = 30_000;
-/** After a fault of ours in between, ms. */
-const JUDGE_AGAIN_MS = 1_000;
-/** The two clocks part by so much only when one is set, ms. */
-const CLOCK_SET_MS = 500;
 /** How long the audit log waits for the last pipes to tell how they ended, ms. */
 const LAST_LINES_MS = 1_000;
 
@@ -104,6 +62,7 @@ export class Gateway implements Explainable {
   readonly #connections: Connections;
   readonly #penalties: Penalties;
   readonly #opener: Opener;
+  readonly #judging: Judging;
   readonly #budget: GatheringBudget;
   #snapshot: Snapshot;
   #standing: Standing[] = [];
@@ -111,16 +70,7 @@ export class Gateway implements Explainable {
   #drained: Promise<void> | undefined;
   #reloading: Promise<unknown> = Promise.resolve();
   #failure: ReloadFailure | undefined;
-  #timer: Timer | undefined;
   #auditRefuses = false;
-  #judging: Promise<void> = Promise.resolve();
-  /** A fault came between: not everybody was judged by the rules in force. */
-  #rulesUnjudged = false;
-  #judgedMs = 0;
-  /** When time alone ends somebody, milliseconds since the epoch. */
-  #due = Infinity;
-  /** The system's clock against the monotonic one, when everybody was judged last, ms. */
-  #ahead = 0;
 
   /** Throws a PipegateError (config) when the config cannot be served in full on this runtime. */
   constructor(config: Config, options: GatewayOptions = {}) {
@@ -140,7 +90,8 @@ export class Gateway implements Explainable {
       shut: () => this.#shut(),
     };
     this.#opener = new Opener({ ...shared, pipes: this.#pipes });
-    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (until) => this.#dueBy(until + 1) });
+    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (until) => this.#judging.dueBy(until) });
+    this.#judging = new Judging({ ...shared, connections: this.#connections, opener: this.#opener });
   }
 
   /** Opens every listener, or none. Returns where they listen, in the order of the config. */
@@ -166,7 +117,7 @@ export class Gateway implements Explainable {
     }
     this.#state = "ready";
     for (const standing of this.#standing) standing.armed = true;
-    void this.#judgeAgain({ rules: false });
+    void this.#judging.begin();
     return this.#standing.map(({ listener }) => listener.address);
   }
 
@@ -271,7 +222,8 @@ export class Gateway implements Explainable {
     this.#standing = change.commit();
     this.#metrics.know(next.targets.keys());
     this.#journal.reloaded({ version: next.version, changes });
-    await this.#judgeAgain({ rules: true });
+    for (const warning of config.warnings) if (!before.config.warnings.includes(warning)) this.#journal.odd(warning);
+    await this.#judging.again({ rules: true });
     return { version: next.version, changes };
   }
 
@@ -285,67 +237,6 @@ export class Gateway implements Explainable {
     this.#failure = { at: this.#clock.wall(), lines };
     this.#metrics.reloadFailures++;
     if (!again) this.#journal.reloadFailed(lines);
-  }
-
-  /**
-   * Ends who is here and would not be let in now, and comes back when time alone may have changed that. `rules`: whether the rules, the
-   * deny-list or the targets may have changed. In slices, and one after the other: thousands of connections do not hold the others up.
-   */
-  #judgeAgain(what: { readonly rules: boolean }): Promise<void> {
-    this.#judging = this.#judging
-      .then(() => this.#judgeAll(what))
-      .catch((error: unknown) => {
-        this.#journal.fault(error);
-        this.#rulesUnjudged ||= what.rules;
-        this.#due = this.#clock.wall() + JUDGE_AGAIN_MS; // whoever was not reached is not forgotten
-        if (this.#isServing()) this.#arm();
-      });
-    return this.#judging;
-  }
-
-  async #judgeAll({ rules }: { readonly rules: boolean }): Promise<void> {
-    if (!this.#isServing()) return;
-    const started = this.#clock.now();
-    await paced(this.#connections.judgeAgain({ rules }));
-    if (rules) await paced(this.#opener.judgeAgain());
-    if (rules) this.#rulesUnjudged = false;
-    this.#judgedMs = this.#clock.now() - started;
-    if (!this.#isServing()) return;
-    const { trust } = this.#snapshot;
-    const now = this.#clock.wall();
-    for (const line of staleLists(trust, now)) this.#journal.stale(line);
-    this.#due = Infinity;
-    for (const moment of [this.#connections.soonestEnd(), nextChange(trust, now)])
-      if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
-    this.#ahead = now - this.#clock.now();
-    this.#arm();
-  }
-
-  #isServing(): boolean {
-    return this.#state === "ready" || this.#state === "draining";
-  }
-
-  /** Somebody's proof ends then. */
-  #dueBy(at: number): void {
-    if (at >= this.#due) return;
-    this.#due = at;
-    if (this.#isServing()) this.#arm();
-  }
-
-  /**
-   * Looks at the clock twice within the time that is promised, since setting it tells nobody; and at the moment that is due. Where neither has
-   * come, nobody is judged.
-   */
-  #arm(): void {
-    this.#timer?.cancel();
-    const now = this.#clock.wall();
-    const ms = Math.min(this.#snapshot.config.trust.maxStalenessMs / 2, Math.max(0, this.#due - now));
-    this.#timer = this.#clock.after(ms, () => {
-      const wall = this.#clock.wall();
-      const wasSet = Math.abs(wall - this.#clock.now() - this.#ahead) > CLOCK_SET_MS;
-      if (wasSet || wall >= this.#due) void this.#judgeAgain({ rules: this.#rulesUnjudged });
-      else this.#arm();
-    });
   }
 
   // ---- the end
@@ -374,7 +265,7 @@ export class Gateway implements Explainable {
   /** Closes everything at once; pipes that are open break with `draining`. */
   async close(): Promise<void> {
     this.#state = "closed";
-    this.#timer?.cancel();
+    this.#judging.stop();
     this.#connections.close({ reason: "draining" });
     await this.#reloading;
     await Promise.all(this.#standing.map(({ listener }) => listener.close()));
@@ -410,23 +301,13 @@ export class Gateway implements Explainable {
       version: this.#snapshot.version,
       loadedAt: this.#snapshot.loadedAt,
       reloadFailure: this.#failure,
-      judgedMs: this.#judgedMs,
+      judgedMs: this.#judging.lastMs,
       audit: auditStatus(this.#journal.audit),
       identities: this.#seen.list(),
       connections: this.#metrics.connections,
       connectionsTotal: this.#metrics.connectionsTotal,
       refusals: Object.fromEntries(this.#metrics.refusals),
-      pipes: Array.from(this.#pipes.list(), (entry) => ({
-        id: entry.id,
-        connection: entry.connection,
-        identity: entry.identity.principal,
-        target: entry.target,
-        backEnd: entry.backEnd,
-        mode: entry.messages ? ("messages" as const) : ("bytes" as const),
-        seconds: Math.max(0, Math.round((now - entry.openedAt) / 1000)),
-        ...flowOf(entry.pipe),
-        waits: waitsOf(entry.pipe),
-      })),
+      pipes: Array.from(this.#pipes.list(), (entry) => pipeStatus(entry, now)),
     };
   }
 
@@ -438,19 +319,8 @@ export class Gateway implements Explainable {
 
   /** Prometheus text. */
   metrics(): Promise<string> {
-    const live = new Map<string, { -readonly [Name in keyof Flow]: Flow[Name] } & { pipes: number }>();
-    for (const entry of this.#pipes.list()) {
-      const sum = live.get(entry.target) ?? { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0, pipes: 0 };
-      const flow = flowOf(entry.pipe);
-      sum.bytesIn += flow.bytesIn;
-      sum.bytesOut += flow.bytesOut;
-      sum.messagesIn += flow.messagesIn;
-      sum.messagesOut += flow.messagesOut;
-      sum.pipes++;
-      live.set(entry.target, sum);
-    }
     return this.#metrics.text({
-      live,
+      live: flowByTarget(this.#pipes.list()),
       version: this.#snapshot.version,
       reloadFailed: this.#failure !== undefined,
       audit: auditStatus(this.#journal.audit),
@@ -463,28 +333,11 @@ function closedWhileOpening(): PipegateError {
   return new PipegateError("cancelled", "the gateway was closed while it was opening");
 }
 
-function auditStatus(audit: Audit | undefined): GatewayStatus["audit"] {
-  if (audit === undefined) return undefined;
-  const { seq, hash } = audit.head;
-  return { seq, hash, failing: audit.failing, lost: audit.lost };
-}
-
 /** What a listener offers under this snapshot. */
 function servedBy({ target, serverNames, alpn }: ListenerConfig, { config, trust, deny }: Snapshot): ServedOptions {
   const raw = target !== undefined || serverNames.size > 0;
   const denies = (identity: Identity): string | undefined => denial(deny, identity);
   return { credentials: config.credentials, trust, denies, alpn: [ALPN, ...(raw ? alpn : [])], withoutAlpn: raw };
-}
-
-function flowOf({ inbound, outbound }: Pipe): Flow {
-  return { bytesIn: inbound.bytes, bytesOut: outbound.bytes, messagesIn: inbound.messages, messagesOut: outbound.messages };
-}
-
-function waitsOf({ inbound, outbound }: Pipe): string[] {
-  const waits: string[] = [];
-  if (inbound.waits !== undefined) waits.push(inbound.waits === "limit" ? "rate limit (in)" : "back end");
-  if (outbound.waits !== undefined) waits.push(outbound.waits === "limit" ? "rate limit (out)" : "client");
-  return waits;
 }
 
 export interface ReadConfigOptions {

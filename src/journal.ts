@@ -165,6 +165,11 @@ export class Journal {
     this.#logger.info("config reloaded", reload);
   }
 
+  /** What a config says that deserves a word. */
+  odd(detail: string): void {
+    this.#logger.warn("config", { detail });
+  }
+
   /** Another config was not taken: the one before goes on serving. */
   reloadFailed(lines: readonly string[]): void {
     for (const detail of lines) this.#logger.error("config refused", { detail });

@@ -95,6 +95,9 @@ describe("a reload", () => {
     expect((await gateway.reload(changed)).changes).toEqual([]);
     const moved = { ...changed, rules: config.rules.map((rule) => ({ ...rule, line: rule.line + 3 })) };
     expect((await gateway.reload(moved)).changes).toEqual(["rules (lines only)"]);
+    expect((await gateway.reload({ ...changed, warnings: ["odd"] })).changes).toEqual(["rules (lines only)"]);
+    await gateway.reload({ ...moved, warnings: ["odd", "odder"] });
+    expect(setup.lines("config")).toEqual([{ detail: "odd" }, { detail: "odder" }]); // each once, for as long as it holds
     expect((await gateway.reload({ ...moved, rules: [...moved.rules, ...config.rules] })).changes).toEqual(["rules"]);
   });
 
