@@ -343,20 +343,23 @@ function servedBy({ target, serverNames, alpn }: ListenerConfig, { config, trust
 export interface ReadConfigOptions {
   /** Where relative paths in the config start. Default: the working folder. */
   readonly folder?: string;
+  /** Of the gateway that is to take it: what has expired there keeps nothing else out. Default: it is for a start. */
+  readonly inForce?: InForce;
 }
 
 /**
  * Judges an object of the same shape as the config file, in the same way, and reads the files that it names: what `Gateway.reload` takes.
  * Rejects with a PipegateError `config` that carries everything that is wrong.
  */
-export async function readConfig(config: unknown, { folder = "." }: ReadConfigOptions = {}): Promise<Config> {
+export async function readConfig(config: unknown, { folder = ".", inForce }: ReadConfigOptions = {}): Promise<Config> {
   const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
-  return configFrom(config, { folder });
+  return configFrom(config, { folder, inForce });
 }
 
-export interface CreateGatewayOptions extends GatewayOptions, ReadConfigOptions {}
+export interface CreateGatewayOptions extends GatewayOptions, Pick<ReadConfigOptions, "folder"> {}
 
 /** A gateway in this process, of a config that `readConfig` takes; it rejects as that does. Nothing is opened before `listen()`. */
 export async function createGateway(config: unknown, options: CreateGatewayOptions = {}): Promise<Gateway> {
-  return new Gateway(await readConfig(config, options), options);
+  const { folder = "." } = options;
+  return new Gateway(await readConfig(config, { folder }), options);
 }

@@ -17,4 +17,4 @@ export {
   type ReadConfigOptions,
   type Reloaded,
 } from "./gateway.ts";
-export type { Config } from "./config/config.ts";
+export type { Config, InForce } from "./config/config.ts";

@@ -40,11 +40,24 @@ test("a program runs a gateway and a client in a few lines", async () => {
   expect(gateway.status()).toMatchObject({ state: "ready", connections: 1, pipes: [{ target: "echo", mode: "messages", messagesIn: 1 }] });
   expect(await gateway.metrics()).toContain('pipegate_pipes{target="echo"} 1');
   const more = { ...config, targets: { ...config.targets, other: { builtin: "echo" } }, rules: [{ clients: ["*"], targets: ["*"] }] };
-  expect(await gateway.reload(await readConfig(more, { folder }))).toEqual({ version: 2, changes: ["rules", "target other"] });
+  expect(await gateway.reload(await readConfig(more, { folder, inForce: gateway.inForce }))).toEqual({
+    version: 2,
+    changes: ["rules", "target other"],
+  });
   await client.open("other");
   await client.close();
   await gateway.drain();
   expect(gateway.status().state).toBe("closed");
+});
+
+test("a config for a gateway that runs may name our certificate that has expired there, one for a start may not", async () => {
+  await using gateway = await createGateway(config, { folder });
+  const past = { notBefore: Date.now() - 7_200_000, notAfter: Date.now() - 3_600_000 };
+  const { certificate, key } = ca.issue({ role: "gateway", dns: ["localhost"], ...past });
+  const next = { ...config, identity: { certificate, key } };
+  await expect(readConfig(next, { folder, inForce: gateway.inForce })).rejects.toThrow(/expired on/u);
+  const inForce = { ...gateway.inForce, credentials: { certificate, key } };
+  expect((await readConfig(next, { folder, inForce })).credentials).toEqual({ certificate, key });
 });
 
 test("messages over 1 MiB go both ways when both ends say so, and only then", async () => {
