@@ -52,6 +52,8 @@ export interface Reloaded {
 const DRAIN_MS = 30_000;
 /** How long the audit log waits for the last pipes to tell how they ended, ms. */
 const LAST_LINES_MS = 1_000;
+/** How long a disk that does not answer may keep what was told last, ms. */
+const AUDIT_CLOSE_MS = 5_000;
 
 export class Gateway implements Explainable {
   readonly #clock: Clock;
@@ -274,7 +276,7 @@ export class Gateway implements Explainable {
     if (audit === undefined) return;
     await this.#within(LAST_LINES_MS, this.#connections.empty());
     this.#journal.audit = undefined;
-    await audit.close();
+    await this.#within(AUDIT_CLOSE_MS, audit.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
