@@ -1,6 +1,6 @@
 /**
  * The identities that came in, with what a person wants to know of their certificates: until when, which, last used when.
- * Promises: bounded; when full, who has not been here for the longest is forgotten first. Leaves to others: who is let in.
+ * Promises: bounded; when full, of those who are not connected the one that came longest ago is forgotten first. Leaves to others: who is let in.
  */
 import type { Identity } from "../identity/identity.ts";
 
