@@ -22,7 +22,7 @@ export interface Penalties {
   keptOut(source: Source): number | undefined;
   /** Charges what failed. How long the source is kept out now, ms; undefined: it is not. */
   charge(source: Source, reason: Reason): number | undefined;
-  /** From now on by other options; what is owed stays. */
+  /** From now on by other options; what is owed stays, as far as it is no more than the new longest. */
   change(options: PenaltiesOptions): void;
   /** Sources that are known, some of which may owe nothing any more. */
   readonly size: number;
@@ -52,7 +52,7 @@ export const penaltyAmounts: Readonly<Partial<Record<Reason, number>>> = {
 /** What is known of a source. Kept in a heap, the one that is over soonest on top. */
 interface Debt {
   readonly key: string;
-  /** When all is paid, by the clock's `now`. Never moves back. */
+  /** When all is paid, by the clock's `now`. Moves back only for all at once, which keeps the heap's order. */
   until: number;
   isKeptOut: boolean;
   /** Where it stands in the heap. */
@@ -88,13 +88,15 @@ class Ledger implements Penalties {
 
   change(options: PenaltiesOptions): void {
     this.#options = options;
+    const latest = this.#clock.now() + options.longestMs;
+    for (const debt of this.#heap) debt.until = Math.min(debt.until, latest);
   }
 
   keptOut(source: Source): number | undefined {
     const debt = this.#byKey.get(source.key);
     if (debt === undefined || !debt.isKeptOut || this.#isExempt(source)) return undefined;
     const leftMs = debt.until - this.#clock.now();
-    return leftMs > 0 ? Math.min(leftMs, this.#options.longestMs) : undefined;
+    return leftMs > 0 ? leftMs : undefined;
   }
 
   charge(source: Source, reason: Reason): number | undefined {

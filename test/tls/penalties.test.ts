@@ -76,6 +76,17 @@ describe("penalties", () => {
     expect(penalties.keptOut(mallory)).toBeUndefined();
   });
 
+  test("are over when a shorter longest says so, and those that are less stay", () => {
+    const { clock, penalties } = open();
+    const other = from("192.0.2.8");
+    for (let n = 0; n < 1_000; n++) penalties.charge(mallory, "unknown_issuer");
+    for (let n = 0; n < 2; n++) penalties.charge(other, "handshake_timeout");
+    penalties.change({ ...options, longestMs: 60_000 });
+    expect([mallory, other].map((source) => penalties.keptOut(source))).toEqual([60_000, 20_000]);
+    clock.advance(60_000);
+    expect(penalties.keptOut(mallory)).toBeUndefined();
+  });
+
   test("cost nothing for what is decided of a proven identity, or for want of room", () => {
     const free = ["forbidden", "unknown_target", "rate_limited", "too_many_connections", "internal", "draining"] as const;
     expect(free.filter((reason) => Object.hasOwn(penaltyAmounts, reason))).toEqual([]);
