@@ -85,24 +85,24 @@ function refusal(file: string, says: string): PipegateError {
 
 export interface Tail {
   readonly head: Head;
-  /** The last line lacks its end. */
-  readonly cut: boolean;
+  /** The last line lacks its end, and with it the hash of this line before it. */
+  readonly cut: Head | undefined;
 }
 
 /** What a file ends with. `before`: the last line of the file before it. */
 export async function readTail(handle: FileHandle, { file, before }: { readonly file: string; readonly before: Head }): Promise<Tail> {
   const { size } = await handle.stat();
-  if (size === 0) return { head: before, cut: false };
+  if (size === 0) return { head: before, cut: undefined };
   // The last line, the newline before it, and the line before that.
   const bytes = await readAt(handle, { from: Math.max(0, size - 2 * MAX_LINE_BYTES - 2), to: size });
   const cut = bytes.at(-1) !== 10;
   const ends = cut ? bytes.length : bytes.length - 1;
   const begins = ends === 0 ? 0 : bytes.lastIndexOf(10, ends - 1) + 1;
   const last = bytes.subarray(begins, ends);
-  if (!cut) return { head: wholeHead(last, file), cut };
+  if (!cut) return { head: wholeHead(last, file), cut: undefined };
   const earlier = begins === 0 ? before : wholeHead(bytes.subarray(bytes.lastIndexOf(10, begins - 2) + 1, begins - 1), file);
   if (begins === 0 && seqOfCut(last) === undefined && !'{"seq":'.startsWith(last.subarray(0, 7).toString("latin1"))) throw foreign(file);
-  return { head: { seq: seqOfCut(last) ?? earlier.seq + 1, hash: hashOf(last) }, cut };
+  return { head: { seq: seqOfCut(last) ?? earlier.seq + 1, hash: hashOf(last) }, cut: earlier };
 }
 
 /** The number of the first line of a file that has one. */

@@ -7,7 +7,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Buffer } from "node:buffer";
 import { currentName, fullFiles, numberOf } from "./file.ts";
-import { GENESIS, hashOf, type Head, MAX_LINE_BYTES, readLine } from "./line.ts";
+import { GENESIS, hashOf, type Head, type Line, MAX_LINE_BYTES, readLine } from "./line.ts";
 
 export interface Fault {
   readonly file: string;
@@ -134,7 +134,7 @@ class Check {
   }
 
   #follow(
-    { seq, prev }: { readonly seq: number; readonly prev: string },
+    { seq, prev, after }: Pick<Line, "seq" | "prev" | "after">,
     { recovered, ...place }: Place & { readonly recovered: boolean },
   ): void {
     const before = this.#head;
@@ -149,7 +149,8 @@ class Check {
     const expected = before.seq + (recovered ? 2 : 1);
     if (seq > expected) this.#fault(place, `${seq - expected} lines are missing before it: number ${seq} follows ${before.seq}`);
     else if (seq < expected) this.#fault(place, `it is doubled, added or out of its order: number ${seq} follows ${before.seq}`);
-    else if (!recovered && prev !== before.hash) this.#fault(place, "it does not follow from the line before: one of the two was changed");
+    else if ((recovered ? after : prev) !== before.hash)
+      this.#fault(place, "it does not follow from the line before: one of the two was changed");
   }
 
   /** What could not be read is no cut line: nothing says that it was. */
