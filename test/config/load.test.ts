@@ -315,7 +315,12 @@ describe("a file that a config names", () => {
       ca.crl({ signer: other.privateKey }).pem,
       "holds a revocation list whose signature is not its CA's; make it again: pipegate ca crl",
     ],
-    ["no list", ca.certificate, "holds no revocation list; make one: pipegate ca crl"],
+    ["no list", "revoked: nobody", "holds a revocation list that cannot be read"],
+    [
+      "a list and more",
+      `${ca.crl().pem}${ca.certificate}`,
+      "holds what is no whole revocation list; write it anew, with nothing but lists: pipegate ca crl makes one",
+    ],
     [
       "a list of yesterday",
       ca.crl({ thisUpdate: past - day, nextUpdate: past }).pem,
