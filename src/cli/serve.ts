@@ -35,6 +35,7 @@ export async function serve(config: Config & { readonly files?: readonly string[
   let reloader: Reloader | undefined;
   const onHangUp = (): void => void reloader?.request();
   process.on("SIGHUP", onHangUp); // from now on: before it serves, a reload does no harm
+  process.on("SIGXFSZ", onFileLimit);
   try {
     const addresses = await gateway.listen().catch((error: unknown) => {
       if (!(error instanceof PipegateError) || error.code !== "internal") throw error;
@@ -57,11 +58,15 @@ export async function serve(config: Config & { readonly files?: readonly string[
     await gateway.close();
     admin?.close();
     process.off("SIGHUP", onHangUp);
+    process.off("SIGXFSZ", onFileLimit);
     stop.forget();
     process.off("uncaughtException", onFault);
     log.flush();
   }
 }
+
+/** A file reached the limit of the process (`ulimit -f`): Deno would end for it, where the write that fails says the same. */
+function onFileLimit(): void {}
 
 interface StopRequests {
   readonly first: Promise<void>;
