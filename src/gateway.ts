@@ -399,7 +399,7 @@ export class Gateway implements Explainable {
   /** What is in force: of what the next config says the same, it is taken from here. */
   get inForce(): InForce {
     const { trust, config } = this.#snapshot;
-    return { trust, credentials: config.credentials };
+    return { trust, credentials: config.credentials, targets: config.targets };
   }
 
   status(): GatewayStatus {

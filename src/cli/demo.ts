@@ -76,7 +76,7 @@ async function runDemo({ port }: DemoFlags): Promise<void> {
     await writeConfig(ports);
     const config = await demoConfig(ports);
     await serve(config, {
-      load: (inForce) => demoConfig(ports, { known: inForce.trust, served: inForce.credentials }),
+      load: (inForce) => demoConfig(ports, { inForce }),
       ready: async () => {
         await writeFile(demoProfile, profileText({ ...profile, port: free, admin: config.admin?.listen }));
         if (free !== port) say(`pipegate: port ${port} is taken, so the gateway listens on ${free}`);

@@ -34,7 +34,7 @@ async function runGateway({ config: file }: GatewayFlags): Promise<void> {
     throw new PipegateError("config", `${file} does not exist`, { next: `try -c ${demoConfigFile}, which pipegate demo left here` });
   const config = await loadConfig(file);
   await serve(config, {
-    load: (inForce) => loadConfig(file, { known: inForce.trust, served: inForce.credentials }),
+    load: (inForce) => loadConfig(file, { inForce }),
     ready: (listening, log) => {
       log.info("gateway ready", { config: file, listen: listening, targets: [...config.targets.keys()] });
       if (process.stderr.isTTY) say(`pipegate: ready, listening on ${listening.join(", ")}`);

@@ -53,6 +53,8 @@ export interface InForce {
   readonly trust: Trust;
   /** They were judged when they came into force. That they have expired since must not keep a revocation out. */
   readonly credentials: Credentials;
+  /** The same holds of what back ends are shown, and are believed by. */
+  readonly targets: ReadonlyMap<string, TargetOptions>;
 }
 
 export interface Config {

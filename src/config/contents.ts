@@ -9,6 +9,7 @@ import { readAuthorities } from "../identity/authorities.ts";
 import { examineTrust, type Trust } from "../identity/trust.ts";
 import { checkCredentials, type CheckOptions } from "../tls/credentials.ts";
 import type { Credentials } from "../tls/listener-options.ts";
+import type { InForce } from "./config.ts";
 import type { Finding, Findings } from "./cross.ts";
 import { readBounded } from "../base/files.ts";
 import { pathText, type Path } from "./problem.ts";
@@ -25,10 +26,8 @@ export interface ContentsOptions {
   readonly inline: boolean;
   /** Leaves our certificates and keys, and what back ends need, unread. */
   readonly trustOnly?: boolean;
-  /** As loadTrust has it. */
-  readonly known?: Trust | undefined;
   /** As LoadOptions has it. */
-  readonly served?: Credentials | undefined;
+  readonly inForce?: InForce | undefined;
 }
 
 export interface Contents extends Findings {
@@ -110,21 +109,28 @@ interface OwnRead {
   readonly shape: unknown;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  readonly served?: Credentials | undefined;
+  readonly inForce?: InForce | undefined;
 }
 
-async function readOwn(reader: Reader, { shape, now, served }: OwnRead): Promise<void> {
-  await readPair(reader, { path: ["identity"], holder: at(shape, "identity"), check: { role: "gateway", now }, served });
+async function readOwn(reader: Reader, { shape, now, inForce }: OwnRead): Promise<void> {
+  await readPair(reader, {
+    path: ["identity"],
+    holder: at(shape, "identity"),
+    check: { role: "gateway", now },
+    served: inForce?.credentials,
+  });
   for (const [name, target] of Object.entries(asMap(at(shape, "targets")))) {
     if (at(target, "tls") === undefined) continue;
-    await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now });
-    await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now } });
+    const options = inForce?.targets.get(name);
+    const served = options?.kind === "tls" ? options : undefined;
+    await readListed(reader, { path: ["targets", name, "ca"], named: at(target, "ca"), now, served: served?.ca });
+    await readPair(reader, { path: ["targets", name], holder: target, check: { role: "client", now }, served });
   }
 }
 
 async function readPair(
   reader: Reader,
-  how: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions; readonly served?: Credentials | undefined },
+  how: { readonly path: Path; readonly holder: unknown; readonly check: CheckOptions; readonly served: Partial<Credentials> | undefined },
 ): Promise<void> {
   const { path, holder, check, served } = how;
   const certificate = await reader.file([...path, "certificate"], at(holder, "certificate"));
@@ -142,13 +148,14 @@ interface TrustRead {
   readonly shape: unknown;
   /** Milliseconds since the epoch. */
   readonly now: number;
-  readonly known?: Trust | undefined;
+  readonly inForce?: InForce | undefined;
 }
 
 /** Undefined: something is wrong, which is told. In steps, for lists may be long. */
-async function readTrust(reader: Reader, { shape, now, known }: TrustRead): Promise<Trust | undefined> {
+async function readTrust(reader: Reader, { shape, now, inForce }: TrustRead): Promise<Trust | undefined> {
+  const known = inForce?.trust;
   const named = asList(at(shape, "ca"));
-  const ca = await readListed(reader, { path: ["trust", "ca"], named, now });
+  const ca = await readListed(reader, { path: ["trust", "ca"], named, now, known: known?.byFingerprint });
   const crl: Named[] = [];
   for (const [index, file] of asList(at(shape, "crl")).entries()) {
     const list = await reader.file(["trust", "crl", index], file, { largest: MAX_LIST });
@@ -165,17 +172,24 @@ async function readTrust(reader: Reader, { shape, now, known }: TrustRead): Prom
   return undefined;
 }
 
+interface ListedRead {
+  readonly path: Path;
+  readonly named: unknown;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Texts, or the CAs in them, that were good when they came into force. */
+  readonly served?: readonly string[] | undefined;
+  readonly known?: Trust["byFingerprint"] | undefined;
+}
+
 /** Those that are good by themselves. */
-async function readListed(
-  reader: Reader,
-  { path, named, now }: { readonly path: Path; readonly named: unknown; readonly now: number },
-): Promise<(Named & { readonly text: string })[]> {
+async function readListed(reader: Reader, { path, named, now, served, known }: ListedRead): Promise<(Named & { readonly text: string })[]> {
   const good: (Named & { readonly text: string })[] = [];
   for (const [index, file] of asList(named).entries()) {
     const authority = await reader.file([...path, index], file);
     if (authority === undefined) continue;
     const text = authority.bytes.toString("utf8");
-    const fault = judged(() => void readAuthorities(text, { label: "trust.ca[0]", now }));
+    const fault = served?.includes(text) ? undefined : judged(() => void readAuthorities(text, { label: "trust.ca[0]", now, known }));
     if (fault === undefined) good.push({ ...authority, text });
     else reader.problem(authority.path, `${authority.label} ${fault}`);
   }

@@ -6,11 +6,17 @@
 import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
-import type { Trust } from "../identity/trust.ts";
-import type { Credentials } from "../tls/listener-options.ts";
 import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
-import { configDefaults, type AuditConfig, type Config, type ListenerConfig, type PenaltiesConfig, type TrustConfig } from "./config.ts";
+import {
+  configDefaults,
+  type AuditConfig,
+  type Config,
+  type InForce,
+  type ListenerConfig,
+  type PenaltiesConfig,
+  type TrustConfig,
+} from "./config.ts";
 import { readContents, type Contents } from "./contents.ts";
 import { crossCheck, type Finding } from "./cross.ts";
 import { readObject, readYaml, type Tree } from "./document.ts";
@@ -26,10 +32,8 @@ const MAX_CONFIG = 1 << 20;
 export interface LoadOptions {
   /** Milliseconds since the epoch, for what expires. Default: now. */
   readonly now?: number;
-  /** The trust in force: of what has not changed nothing is read again, and all the same it comes back itself. */
-  readonly known?: Trust | undefined;
-  /** Ours, which are in force: they are not judged again, so that their end keeps nothing else out. */
-  readonly served?: Credentials;
+  /** Of the trust nothing is read again that has not changed; nothing is judged again for its time, so that its end keeps nothing else out. */
+  readonly inForce?: InForce | undefined;
 }
 
 export interface LoadedConfig extends Config {
@@ -40,9 +44,9 @@ export interface LoadedConfig extends Config {
 }
 
 /** Reads and judges a config file and every file that it names. Rejects with a ConfigError that lists all that is wrong. */
-export async function loadConfig(file: string, { now = Date.now(), known, served }: LoadOptions = {}): Promise<LoadedConfig> {
+export async function loadConfig(file: string, { now = Date.now(), inForce }: LoadOptions = {}): Promise<LoadedConfig> {
   const text = await readText(file);
-  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false, known, served });
+  const config = await complete(judge(readYaml(text)), { file, folder: dirname(file), now, inline: false, inForce });
   return { ...config, file, files: [file, ...config.files] };
 }
 
@@ -55,8 +59,8 @@ export interface FromOptions extends LoadOptions {
  * The same from a plain object of the shape of the file: `{ listeners: [{ listen: "127.0.0.1:8443" }], ... }`, units and all.
  * Where the file names certificates and keys, PEM texts may stand. Rejects with a ConfigError.
  */
-export async function configFrom(object: unknown, { now = Date.now(), folder = ".", known, served }: FromOptions = {}): Promise<Config> {
-  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true, known, served });
+export async function configFrom(object: unknown, { now = Date.now(), folder = ".", inForce }: FromOptions = {}): Promise<Config> {
+  const { files: _, ...config } = await complete(judge(readObject(object)), { file: "config", folder, now, inline: true, inForce });
   return config;
 }
 
@@ -116,9 +120,9 @@ export interface LoadedPolicy extends Pick<Config, "trust" | "rules" | "warnings
 }
 
 /** As loadConfig, but our certificate and key, and those for back ends, are not read: for who may not read them. */
-export async function loadPolicy(file: string, { now = Date.now(), known }: LoadOptions = {}): Promise<LoadedPolicy> {
+export async function loadPolicy(file: string, { now = Date.now(), inForce }: LoadOptions = {}): Promise<LoadedPolicy> {
   const judged = judge(readYaml(await readText(file)));
-  const contents = await readContents(judged.shape, { folder: dirname(file), now, inline: false, trustOnly: true, known });
+  const contents = await readContents(judged.shape, { folder: dirname(file), now, inline: false, trustOnly: true, inForce });
   const problems = [...judged.problems, ...contents.problems.map((finding) => placed(judged.tree, finding))];
   if (problems.length > 0) throw new ConfigError(file, problems);
   const shape = judged.shape as ConfigShape;
@@ -168,17 +172,16 @@ interface CompleteOptions {
   readonly folder: string;
   readonly now: number;
   readonly inline: boolean;
-  readonly known: Trust | undefined;
-  readonly served: Credentials | undefined;
+  readonly inForce: InForce | undefined;
 }
 
 /** Reads what is named, and makes the Config. Files are judged also when the text is wrong elsewhere. */
 async function complete(
   judged: Judged,
-  { file, folder, now, inline, known, served }: CompleteOptions,
+  { file, folder, now, inline, inForce }: CompleteOptions,
 ): Promise<Config & { readonly files: readonly string[] }> {
   const { tree } = judged;
-  const contents = await readContents(judged.shape, { folder, now, inline, known, served });
+  const contents = await readContents(judged.shape, { folder, now, inline, inForce });
   const found = [...contents.problems, ...socketPathProblems(judged.shape, folder)];
   const problems = [...judged.problems, ...found.map((finding) => placed(tree, finding))];
   if (problems.length > 0) throw new ConfigError(file, problems);

@@ -37,7 +37,7 @@ export interface AnchorsOptions {
 export function readAnchors(ca: readonly string[], { now, known }: AnchorsOptions): readonly NamedAnchor[] {
   const anchors = new Map<string, NamedAnchor>();
   for (const [index, text] of ca.entries()) {
-    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now })) {
+    for (const certificate of readAuthorities(text, { label: `trust.ca[${index}]`, now, known })) {
       const fingerprint = fingerprintOf(certificate.der);
       const anchor = known?.get(fingerprint) ?? { certificate, fingerprint, root: isRoot(certificate) };
       if (!anchors.has(fingerprint)) anchors.set(fingerprint, { anchor, index });
@@ -51,7 +51,8 @@ export function strandedAmong(named: readonly NamedAnchor[], now: number): Stran
   const anchors = named.map(({ anchor }) => anchor);
   const faultOf = (anchor: Anchor): Refusal | undefined => {
     const fault = strandedFault(anchor, { anchors, now });
-    return fault?.reason === "not_yet_valid" ? undefined : fault; // it is there to be ready on the day
+    // It is there to be ready on the day; or it was good when it came, and time has ended it or what is above.
+    return fault?.reason === "not_yet_valid" || fault?.reason === "cert_expired" ? undefined : fault;
   };
   return named.flatMap(({ anchor, index }) => {
     const fault = faultOf(anchor);
@@ -75,8 +76,17 @@ function isRoot({ subject, issuer, subjectKeyId, authorityKeyId }: Certificate):
   return subject.equals(issuer) && (authorityKeyId === undefined || authorityKeyId === subjectKeyId);
 }
 
+export interface AuthoritiesOptions {
+  /** What the text is called in messages. */
+  readonly label: string;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Those in force, by their fingerprints: that one has expired since ends its clients, and must not keep other trust out. */
+  readonly known?: ReadonlyMap<string, unknown> | undefined;
+}
+
 /** The CAs of a PEM text, each judged by itself. Throws a PipegateError (config) that begins with `label`. */
-export function readAuthorities(text: string, { label, now }: { readonly label: string; readonly now: number }): Certificate[] {
+export function readAuthorities(text: string, { label, now, known }: AuthoritiesOptions): Certificate[] {
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks === undefined || blocks.length === 0) {
     throw refuse(`${label} holds no certificate in PEM`, "give the CA's certificate, which begins with -----BEGIN CERTIFICATE-----");
@@ -87,7 +97,8 @@ export function readAuthorities(text: string, { label, now }: { readonly label: 
     if (!certificate.ca || (keyUsage !== undefined && (keyUsage & KeyUsage.KEY_CERT_SIGN) === 0)) {
       throw refuse(`${label} holds a certificate that is not a CA's`, "give the certificate of the CA, not one that it issued");
     }
-    if (now > notAfter) throw refuse(`${label}: the CA expired on ${day(notAfter)}`, "renew it: pipegate ca init --force makes a new one");
+    if (now > notAfter && known?.has(fingerprintOf(der)) !== true)
+      throw refuse(`${label}: the CA expired on ${day(notAfter)}`, "renew it: pipegate ca init --force makes a new one");
     const weak = weakness(publicKey);
     if (weak !== undefined) {
       throw refuse(`${label}: the CA's key is too weak: ${weak}`, "make a CA with P-256, Ed25519, or RSA of 2048 bits and more");

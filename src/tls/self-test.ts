@@ -247,7 +247,10 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
     let [isIn, isClosed] = [false, false];
     const passed = (): void => void (isIn && isClosed && resolve({ refusal: undefined, session }));
     const ended = (refusal?: ProbeRefusal): void => {
-      if (refusal === undefined) return void ((isIn = true), passed());
+      if (refusal === undefined) {
+        isIn = true;
+        return passed();
+      }
       // On a unix socket whoever comes first is taken for the probe, and may have said anything.
       if (port === undefined && !forItsCertificate.has(refusal.reason))
         return reject(new Error(`another client came first: ${refusal.detail}`));

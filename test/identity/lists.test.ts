@@ -63,10 +63,14 @@ describe("a trust that is known", () => {
     expect(() => trusting({ ca: [mute.certificate], crl, known })).toThrow("does not name");
   });
 
-  test("does not stop the clock: a list is out of date, a CA expires", () => {
+  test("does not stop the clock: a list is out of date; a CA expires, which ends its clients and keeps no other trust out", () => {
     expect(() => trusting({ crl, now: now + 2 * hour, known })).toThrow("trust.crl[0]: the revocation list went out of date");
     expect(() => trusting({ crl, now: now - 48 * hour, known })).toThrow("of the future");
-    expect(() => trusting({ crl, now: now + 48 * hour, known })).toThrow("trust.ca[0]: the CA expired");
+    expect(() => trusting({ now: now + 48 * hour })).toThrow("trust.ca[0]: the CA expired");
+    const late = trusting({ ca: [other.certificate, ca.certificate], crl: crl.slice(1), onExpired: "warn", now: now + hour, known });
+    const later = trusting({ ca: [ca.certificate, other.certificate], now: now + 48 * hour, known: late });
+    const long = ca.issue({ role: "client", uri: "spiffe://dev/agent/long", notAfter: now + 96 * hour });
+    expect(verdict(later, { at: now + 48 * hour, of: long })).toContain("cert_expired: a CA of its chain");
   });
 });
 
