@@ -43,7 +43,7 @@ export async function serve(config: Config & { readonly files?: readonly string[
     });
     if (load !== undefined) {
       const watch = (files: readonly string[], changed: () => void): FileWatch =>
-        watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 8) }); // files that never rest are read after six looks
+        watchFiles(files, { clock: systemClock, changed, intervalMs: () => Math.min(1_000, gateway.maxStalenessMs / 8) }); // files that never rest are read after six looks
       reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
     }
     const reload = reloader && ((): Promise<Outcome> => reloader!.request());
