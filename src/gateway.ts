@@ -295,6 +295,11 @@ export class Gateway implements Explainable {
     return { trust, credentials: config.credentials, targets: config.targets };
   }
 
+  /** Within this time what is taken away has to end, by the config in force. */
+  get maxStalenessMs(): number {
+    return this.#snapshot.config.trust.maxStalenessMs;
+  }
+
   status(): GatewayStatus {
     const now = this.#clock.wall();
     return {

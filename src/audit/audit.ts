@@ -53,7 +53,7 @@ export async function openAudit(options: AuditOptions): Promise<Audit> {
     open = await openFile(options.file);
     const { head, cut } = await readTail(open.handle, { file: options.file, before: await lastOfFull(options.file) });
     const writer = new Writer(options, { lock, open, head, first: await firstSeq(open.handle) });
-    if (cut) writer.recover();
+    if (cut !== undefined) writer.recover(cut);
     return writer;
   } catch (error) {
     await open?.handle.close();
@@ -119,10 +119,10 @@ class Writer implements Audit {
     return this.#lost;
   }
 
-  /** Ends a line that a crash cut, and says so. */
-  recover(): void {
+  /** Ends a line that a crash cut, and says so; what the cut line no longer says, which line is `before` it, is said again. */
+  recover(before: Head): void {
     this.#cut = true;
-    this.record({ event: "audit recovered" });
+    this.record({ event: "audit recovered", after: before.hash });
   }
 
   record(fields: LogFields): void {
@@ -252,7 +252,7 @@ class Writer implements Audit {
       const { cut } = await readTail(open.handle, { file: this.#options.file, before: this.#head });
       this.#first = await firstSeq(open.handle);
       this.#size = open.size;
-      this.#cut = cut;
+      this.#cut = cut !== undefined;
       return open;
     } catch (error) {
       await open.handle.close();

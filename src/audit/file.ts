@@ -85,25 +85,49 @@ function refusal(file: string, says: string): PipegateError {
 
 export interface Tail {
   readonly head: Head;
-  /** The last line lacks its end. */
-  readonly cut: boolean;
+  /** The end is no whole line: the line before it, which what was cut off no longer names. */
+  readonly cut: Head | undefined;
 }
 
 /** What a file ends with. `before`: the last line of the file before it. */
 export async function readTail(handle: FileHandle, { file, before }: { readonly file: string; readonly before: Head }): Promise<Tail> {
   const { size } = await handle.stat();
-  if (size === 0) return { head: before, cut: false };
-  // The last line, the newline before it, and the line before that.
-  const bytes = await readAt(handle, { from: Math.max(0, size - 2 * MAX_LINE_BYTES - 2), to: size });
-  const cut = bytes.at(-1) !== 10;
-  const ends = cut ? bytes.length : bytes.length - 1;
-  const begins = ends === 0 ? 0 : bytes.lastIndexOf(10, ends - 1) + 1;
-  const last = bytes.subarray(begins, ends);
-  if (!cut) return { head: wholeHead(last, file), cut };
-  const earlier = begins === 0 ? before : wholeHead(bytes.subarray(bytes.lastIndexOf(10, begins - 2) + 1, begins - 1), file);
-  if (begins === 0 && seqOfCut(last) === undefined && !'{"seq":'.startsWith(last.subarray(0, 7).toString("latin1"))) throw foreign(file);
-  return { head: { seq: seqOfCut(last) ?? earlier.seq + 1, hash: hashOf(last) }, cut };
+  if (size === 0) return { head: before, cut: undefined };
+  const from = Math.max(0, size - 2 * MAX_LINE_BYTES - 2);
+  const bytes = await readAt(handle, { from, to: size });
+  const { line, rest } = lastWhole(bytes);
+  const earlier = line ?? (from === 0 ? before : undefined);
+  if (earlier === undefined) throw foreign(file);
+  if (rest.length === 0) return { head: earlier, cut: undefined };
+  const unended = rest.subarray(rest.lastIndexOf(10) + 1);
+  const whole = headOf(unended);
+  if (whole !== undefined) return { head: whole, cut: whole }; // it lacks its newline alone
+  // More than one: what tells of the first was cut, too.
+  const cuts = rest.toString("latin1").split("\n");
+  const alone = cuts.length === 1 && line !== undefined;
+  if (cuts[0] === "" || !(alone || cuts.every(isBegun))) throw foreign(file);
+  const numbered = cuts.map((text) => seqOfCut(Buffer.from(text, "latin1"))).findLast((seq) => seq !== undefined);
+  return { head: { seq: numbered ?? earlier.seq + 1, hash: hashOf(rest) }, cut: earlier };
 }
+
+/** The last line that is whole, and what follows it. */
+function lastWhole(bytes: Buffer): { readonly line: Head | undefined; readonly rest: Buffer } {
+  for (let end = bytes.lastIndexOf(10); end >= 0;) {
+    const before = end === 0 ? -1 : bytes.lastIndexOf(10, end - 1);
+    const line = headOf(bytes.subarray(before + 1, end));
+    if (line !== undefined) return { line, rest: bytes.subarray(end + 1) };
+    end = before;
+  }
+  return { line: undefined, rest: bytes };
+}
+
+/** Whether it may be what is left of a line; a power cut can leave zeros. */
+function isBegun(text: string): boolean {
+  if (/^\0+$/.test(text)) return true;
+  return text.length < BEGIN.length ? BEGIN.startsWith(text) : text.startsWith(BEGIN);
+}
+
+const BEGIN = '{"seq":';
 
 /** The number of the first line of a file that has one. */
 export async function firstSeq(handle: FileHandle): Promise<number | undefined> {
@@ -124,10 +148,10 @@ export async function lastOfFull(file: string): Promise<Head> {
   }
 }
 
-function wholeHead(line: Buffer, file: string): Head {
+/** Undefined: it is no whole line. */
+function headOf(line: Buffer): Head | undefined {
   const read = readLine(line);
-  if (read === undefined) throw foreign(file);
-  return { seq: read.seq, hash: hashOf(line) };
+  return read && { seq: read.seq, hash: hashOf(line) };
 }
 
 function foreign(file: string): PipegateError {

@@ -58,6 +58,8 @@ export interface Line {
   readonly time: string;
   readonly event: string;
   readonly prev: string;
+  /** Of a line that follows a cut one: the hash of the line before both. */
+  readonly after: string | undefined;
 }
 
 /** Undefined: it is no line of an audit log. */
@@ -69,10 +71,10 @@ export function readLine(bytes: Uint8Array): Line | undefined {
     return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;
-  const { seq, time, event, prev } = value as Readonly<Record<string, unknown>>;
+  const { seq, time, event, prev, after } = value as Readonly<Record<string, unknown>>;
   if (typeof seq !== "number" || !Number.isSafeInteger(seq) || seq < 1) return undefined;
   if (typeof time !== "string" || typeof event !== "string" || typeof prev !== "string" || !/^[0-9a-f]{64}$/.test(prev)) return undefined;
-  return { seq, time, event, prev };
+  return { seq, time, event, prev, after: typeof after === "string" ? after : undefined };
 }
 
 /** The number of a line of which only the beginning is there. */

@@ -7,7 +7,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Buffer } from "node:buffer";
 import { currentName, fullFiles, numberOf } from "./file.ts";
-import { GENESIS, hashOf, type Head, MAX_LINE_BYTES, readLine } from "./line.ts";
+import { GENESIS, hashOf, type Head, type Line, MAX_LINE_BYTES, readLine } from "./line.ts";
 
 export interface Fault {
   readonly file: string;
@@ -32,6 +32,7 @@ export interface Verified {
 }
 
 const MAX_FAULTS = 20;
+const newline = Buffer.from("\n");
 
 /** Rejects with the system's error when a file cannot be read. A rotation meanwhile is no fault. */
 export async function verifyAudit(file: string, { head }: { readonly head?: string } = {}): Promise<Verified> {
@@ -63,7 +64,8 @@ async function verifyFiles(files: readonly string[], head: string | undefined): 
 }
 
 interface Pending extends Place {
-  readonly hash: string;
+  readonly bytes: Buffer;
+  readonly lines: number;
   /** A newline ends it: nobody is writing it any more. */
   readonly ended: boolean;
 }
@@ -82,7 +84,7 @@ class Check {
   #firstTime: string | undefined;
   #lastTime: string | undefined;
   #head: Head | undefined;
-  /** A line that cannot be read: cut by a crash when the next one says so. */
+  /** Lines that cannot be read: cut by crashes, one after the other, when the next line says so. */
   #pending: Pending | undefined;
   readonly #faults: Fault[] = [];
 
@@ -107,24 +109,27 @@ class Check {
 
   /** The file's last line has no end: its writer is at it, or was cut off. */
   #unended(bytes: Buffer, place: Place): void {
-    this.#settle();
-    this.#pending = { ...place, hash: hashOf(bytes), ended: false };
+    this.#unread(bytes, { ...place, ended: false });
+  }
+
+  #unread(bytes: Buffer, { ended, ...place }: Place & { readonly ended: boolean }): void {
+    const before = this.#pending;
+    if (before === undefined || before.file !== place.file || before.bytes.length + bytes.length > 2 * MAX_LINE_BYTES) {
+      this.#settle();
+      this.#pending = { ...place, bytes: Buffer.from(bytes), lines: 1, ended };
+    } else this.#pending = { ...before, bytes: Buffer.concat([before.bytes, newline, bytes]), lines: before.lines + 1, ended };
   }
 
   #line(bytes: Buffer, place: Place): void {
     const read = bytes.length > MAX_LINE_BYTES ? undefined : readLine(bytes);
-    if (read === undefined) {
-      this.#settle();
-      this.#pending = { ...place, hash: hashOf(bytes), ended: true };
-      return;
-    }
+    if (read === undefined) return this.#unread(bytes, { ...place, ended: true });
     const cut = this.#pending;
-    const recovered = cut !== undefined && read.event === "audit recovered" && read.prev === cut.hash;
-    if (recovered) {
+    const cuts = cut !== undefined && read.event === "audit recovered" && read.prev === hashOf(cut.bytes) ? cut.lines : 0;
+    if (cuts > 0) {
       this.#pending = undefined;
-      this.#cuts++;
+      this.#cuts += cuts;
     } else this.#settle();
-    this.#follow(read, { ...place, recovered });
+    this.#follow(read, { ...place, cuts });
     this.#head = { seq: read.seq, hash: hashOf(bytes) };
     this.#found ||= this.#head.hash === this.#wanted;
     this.#lines++;
@@ -133,23 +138,22 @@ class Check {
     this.#lastTime = read.time;
   }
 
-  #follow(
-    { seq, prev }: { readonly seq: number; readonly prev: string },
-    { recovered, ...place }: Place & { readonly recovered: boolean },
-  ): void {
+  #follow({ seq, prev, after }: Pick<Line, "seq" | "prev" | "after">, { cuts, ...place }: Place & { readonly cuts: number }): void {
     const before = this.#head;
     if (before === undefined) {
-      const first = recovered ? seq - 1 : seq;
-      const named = numberOf(place.file);
+      const first = numberOf(place.file) ?? 1;
       if (seq === 1 && prev !== GENESIS.hash) this.#fault(place, "the log's first line does not begin a chain: it was changed");
       // Full files are removed from the oldest on, so only they may begin later than the log.
-      if (first !== (named ?? 1) && seq !== named) this.#fault(place, `the lines before it are missing: it has number ${seq}`);
+      if (first < seq - cuts || first > seq) this.#fault(place, `the lines before it are missing: it has number ${seq}`);
       return;
     }
-    const expected = before.seq + (recovered ? 2 : 1);
+    // A line that was cut before its number has none.
+    const least = before.seq + (cuts > 0 ? 2 : 1);
+    const expected = Math.max(least, Math.min(seq, before.seq + 1 + cuts));
     if (seq > expected) this.#fault(place, `${seq - expected} lines are missing before it: number ${seq} follows ${before.seq}`);
     else if (seq < expected) this.#fault(place, `it is doubled, added or out of its order: number ${seq} follows ${before.seq}`);
-    else if (!recovered && prev !== before.hash) this.#fault(place, "it does not follow from the line before: one of the two was changed");
+    else if ((cuts > 0 ? after : prev) !== before.hash)
+      this.#fault(place, "it does not follow from the line before: one of the two was changed");
   }
 
   /** What could not be read is no cut line: nothing says that it was. */

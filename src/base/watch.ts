@@ -14,8 +14,8 @@ const PATIENCE = 5;
 
 export interface WatchOptions {
   readonly clock: Clock;
-  /** Between two looks. Default: 1,000 ms. */
-  readonly intervalMs?: number;
+  /** Between two looks; a function is asked after each. Default: 1,000 ms. */
+  readonly intervalMs?: number | (() => number);
   /** The files differ from what was acknowledged; what they are now counts as acknowledged. Does not throw. */
   changed(): void;
 }
@@ -40,7 +40,6 @@ type Fingerprints = ReadonlyMap<string, string>;
 
 class PollingWatch implements FileWatch {
   readonly #options: WatchOptions;
-  readonly #intervalMs: number;
   #files: readonly string[] = [];
   #acknowledged: Fingerprints = new Map();
   #last: Fingerprints = new Map();
@@ -52,7 +51,6 @@ class PollingWatch implements FileWatch {
 
   constructor(options: WatchOptions) {
     this.#options = options;
-    this.#intervalMs = options.intervalMs ?? watchDefaults.intervalMs;
   }
 
   watch(files: readonly string[]): Promise<void> {
@@ -78,7 +76,8 @@ class PollingWatch implements FileWatch {
     this.#arm();
   }
   #arm(): void {
-    this.#timer = this.#options.clock.after(this.#intervalMs, () => void this.#again());
+    const { clock, intervalMs = watchDefaults.intervalMs } = this.#options;
+    this.#timer = clock.after(typeof intervalMs === "number" ? intervalMs : intervalMs(), () => void this.#again());
   }
   async #again(): Promise<void> {
     const turn = this.#turn;

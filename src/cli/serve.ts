@@ -35,6 +35,7 @@ export async function serve(config: Config & { readonly files?: readonly string[
   let reloader: Reloader | undefined;
   const onHangUp = (): void => void reloader?.request();
   process.on("SIGHUP", onHangUp); // from now on: before it serves, a reload does no harm
+  process.on("SIGXFSZ", onFileLimit);
   try {
     const addresses = await gateway.listen().catch((error: unknown) => {
       if (!(error instanceof PipegateError) || error.code !== "internal") throw error;
@@ -42,7 +43,7 @@ export async function serve(config: Config & { readonly files?: readonly string[
     });
     if (load !== undefined) {
       const watch = (files: readonly string[], changed: () => void): FileWatch =>
-        watchFiles(files, { clock: systemClock, changed, intervalMs: Math.min(1_000, config.trust.maxStalenessMs / 8) }); // files that never rest are read after six looks
+        watchFiles(files, { clock: systemClock, changed, intervalMs: () => Math.min(1_000, gateway.maxStalenessMs / 8) }); // files that never rest are read after six looks
       reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
     }
     const reload = reloader && ((): Promise<Outcome> => reloader!.request());
@@ -57,11 +58,15 @@ export async function serve(config: Config & { readonly files?: readonly string[
     await gateway.close();
     admin?.close();
     process.off("SIGHUP", onHangUp);
+    process.off("SIGXFSZ", onFileLimit);
     stop.forget();
     process.off("uncaughtException", onFault);
     log.flush();
   }
 }
+
+/** A file reached the limit of the process (`ulimit -f`): Deno would end for it, where the write that fails says the same. */
+function onFileLimit(): void {}
 
 interface StopRequests {
   readonly first: Promise<void>;

@@ -55,6 +55,7 @@ export interface AuditConfig {
 export interface InForce {
   readonly trust: Trust;
   readonly credentials: Credentials;
+  /** The same holds of what back ends are shown, and are believed by. */
   readonly targets: ReadonlyMap<string, TargetOptions>;
 }
 

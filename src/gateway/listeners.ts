@@ -3,7 +3,7 @@
  * all that is new stands; when something cannot be had, all is as it was. An address that only frees up by closing (0.0.0.0 to 127.0.0.1 on
  * the same port) is closed for a moment, and opened again when the new one cannot be had. Connections that are open stay in every case.
  */
-import { addressText, collide } from "../base/address.ts";
+import { addressBytes, addressText, collide, type SocketAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Listener } from "../tls/listener.ts";
@@ -70,7 +70,7 @@ export async function changeListeners(
   try {
     for (const { config, kept } of matched) {
       if (kept !== undefined) continue;
-      for (const one of left.filter((old) => collide(old.config.listen, config.listen) && !closed.includes(old))) {
+      for (const one of left.filter((old) => stands(old, config.listen) && !closed.includes(old))) {
         closed.push(one);
         await one.listener.close();
       }
@@ -103,6 +103,14 @@ export async function changeListeners(
       });
     },
   };
+}
+
+/** Whether what stands may have the address that is wanted, however both are written. */
+function stands({ config: { listen }, listener: { address } }: Standing, wanted: SocketAddress): boolean {
+  if (collide(listen, wanted) || collide(address, wanted)) return true;
+  // What a name means is known only once it is bound.
+  const isName = wanted.kind === "tcp" && addressBytes(wanted.host) === undefined;
+  return isName && address.kind === "tcp" && address.port === wanted.port;
 }
 
 /** All that a listener's config says. */

@@ -10,7 +10,7 @@ import type { Steps } from "../base/steps.ts";
 import { KeyUsage, type Certificate } from "./certificate.ts";
 import { crlSteps, MAX_CRL, type Crl } from "./crl.ts";
 import type { Anchor } from "./path.ts";
-import { findSteps, pemSteps } from "./pem.ts";
+import { findSteps, onlyPemSteps } from "./pem.ts";
 import { SKEW_MS } from "./refusal.ts";
 import type { OnExpired, TrustedCrl } from "./revocation.ts";
 import { signatureSteps } from "./signature.ts";
@@ -70,8 +70,10 @@ function* blockSteps(bytes: Uint8Array, label: string): Steps<readonly Buffer[]>
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   // A SEQUENCE of that size begins with two bytes that no text has; before the first block of PEM there may be any text.
   const binary = (buffer[0] === 0x30 && (buffer[1] ?? 0) >= 0x80) || (yield* findSteps(buffer, "-----BEGIN", 0)) < 0;
-  const blocks = binary ? [buffer] : yield* pemSteps(buffer, "X509 CRL");
-  if (blocks === undefined || blocks.length === 0) throw refuse(`${label} holds no revocation list`, "make one: pipegate ca crl");
+  const blocks = binary ? [buffer] : yield* onlyPemSteps(buffer, "X509 CRL");
+  if (blocks === undefined)
+    throw refuse(`${label} holds what is no whole revocation list`, "write it anew, with nothing but lists: pipegate ca crl makes one");
+  if (blocks.length === 0) throw refuse(`${label} holds no revocation list`, "make one: pipegate ca crl");
   return blocks;
 }
 

@@ -1,28 +1,46 @@
 /**
  * Blocks out of PEM (RFC 7468). Promises: a block that is malformed, or has no end, makes all of it malformed; nothing that is not base64
- * is passed over but white space; no memory beyond what is decoded. Leaves to others: how large a text may be, what the blocks mean.
+ * is passed over but white space; where that is asked for, nothing but text stands around the blocks; no memory beyond what is decoded. Leaves to others: how large a text may be, what the blocks mean.
  */
 import { Buffer } from "node:buffer";
 import { atOnce, type Steps } from "../base/steps.ts";
 
 /** Blocks with this label, decoded. Undefined when one is malformed. */
 export function pemBlocks(text: string, label: string): Buffer[] | undefined {
-  return atOnce(pemSteps(Buffer.from(text), label));
+  return atOnce(blockSteps(Buffer.from(text), { label, alone: false }));
 }
 
-/** The same, in steps. */
-export function* pemSteps(text: Buffer, label: string): Steps<Buffer[] | undefined> {
+/**
+ * The same in steps, of a file that is for such blocks alone: one with a block of another label or a part of one outside of them, or with
+ * what is no text, is malformed.
+ */
+export function onlyPemSteps(text: Buffer, label: string): Steps<Buffer[] | undefined> {
+  return blockSteps(text, { label, alone: true });
+}
+
+function* blockSteps(text: Buffer, { label, alone }: { readonly label: string; readonly alone: boolean }): Steps<Buffer[] | undefined> {
   const blocks: Buffer[] = [];
   const begin = `-----BEGIN ${label}-----`;
   const end = Buffer.from(`-----END ${label}-----`);
-  let at = 0;
-  while ((at = yield* findSteps(text, begin, at)) >= 0) {
+  for (let from = 0; ;) {
+    const at = yield* findSteps(text, begin, from);
+    if (alone && !(yield* isPlainSteps(text.subarray(from, at < 0 ? text.length : at)))) return undefined;
+    if (at < 0) return blocks;
     const block = yield* decode(text, at + begin.length);
     if (block === undefined || !text.subarray(block.stop, block.stop + end.length).equals(end)) return undefined;
     blocks.push(block.bytes);
-    at = block.stop + end.length;
+    from = block.stop + end.length;
   }
-  return blocks;
+}
+
+/** Whether it is text, in which no block begins or ends, not even where it was cut off. */
+function* isPlainSteps(between: Buffer): Steps<boolean> {
+  for (const word of ["-----BEGIN", "-----END"]) if ((yield* findSteps(between, word, 0)) >= 0) return false;
+  for (let start = 0; start < between.length; start += PIECE) {
+    for (const byte of between.subarray(start, start + PIECE)) if (byte < 0x20 && values[byte] !== SPACE) return false;
+    yield;
+  }
+  return !/(?:^|\n)-{1,5}B?E?G?I?$/.test(between.subarray(-10).toString("latin1"));
 }
 
 const PIECE = 32 << 10;

@@ -8,6 +8,7 @@ import type { SocketAddress, TcpAddress } from "../base/address.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { bindServer } from "./bind.ts";
 import { facts } from "./facts.ts";
+import { nearEnd } from "./near-end.ts";
 
 export interface WatchOptions {
   /** As bound. */
@@ -52,7 +53,11 @@ class Watch implements AcceptWatch {
   }
 
   isOwn(socket: Socket): boolean {
-    return this.#probe !== undefined && socket.remotePort === this.#probe.port && socket.remoteAddress === this.#probe.host;
+    return (
+      this.#probe !== undefined &&
+      socket.remotePort === this.#probe.port &&
+      socket.remoteAddress?.replace("::ffff:", "") === this.#probe.host
+    );
   }
 
   stop(): void {
@@ -70,7 +75,7 @@ class Watch implements AcceptWatch {
     this.#accepted = false;
     if (!quiet) return this.#next(EVERY_MS, () => this.#look());
     const { host, port } = this.#options.address;
-    const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+    const local = nearEnd(host);
     const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
     let failed = false; // without having failed it is not connected where too many wait already
     let probe: Socket;

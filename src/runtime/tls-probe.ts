@@ -5,6 +5,7 @@
 import type { Buffer } from "node:buffer";
 import { connect, type TLSSocket } from "node:tls";
 import type { SocketAddress } from "../base/address.ts";
+import { nearEnd } from "./near-end.ts";
 
 export interface ProbeOptions {
   /** As bound. */
@@ -56,9 +57,4 @@ export function probeTls({ address, port, serverName, alpn, credentials, session
   socket.on("close", () => events.closed());
   socket.resume();
   return { close: () => void socket.destroy() };
-}
-
-/** Where one reaches on this machine what listens on `host`. */
-function nearEnd(host: string): string {
-  return host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
 }

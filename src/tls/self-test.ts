@@ -246,7 +246,16 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
     const signal = AbortSignal.any([over.signal, run.signal]);
     let [isIn, isClosed] = [false, false];
     const passed = (): void => void (isIn && isClosed && resolve({ refusal: undefined, session }));
-    const ended = (refusal?: ProbeRefusal): void => (refusal === undefined ? ((isIn = true), passed()) : resolve({ refusal, session }));
+    const ended = (refusal?: ProbeRefusal): void => {
+      if (refusal === undefined) {
+        isIn = true;
+        return passed();
+      }
+      // On a unix socket whoever comes first is taken for the probe, and may have said anything.
+      if (port === undefined && !forItsCertificate.has(refusal.reason))
+        return reject(new Error(`another client came first: ${refusal.detail}`));
+      resolve({ refusal, session });
+    };
     listener.expect({ port, serverName, signal, ended, lost: reject });
     run.signal.addEventListener("abort", () => reject(run.signal.reason as Error), { once: true, signal: over.signal });
     const { credentials, session: resumed } = shown;

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { appendFile, link, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { appendFile, link, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -110,6 +110,43 @@ test("a line that a power cut left is ended, told, and no forgery", async () => 
   await (await open()).close();
   const { faults, cut, lines: count, head } = await verifyAudit(file);
   expect({ faults, cut, count, seq: head.seq }).toEqual({ faults: [], cut: 1, count: 2, seq: 3 });
+});
+
+test.each([
+  ["in its first signs", '{"se'],
+  ["in its text", '{"seq":3,"time":"2026-01-01T00:'],
+  ["before it began", ""],
+  ["and leaves zeros", "\0".repeat(5_000)],
+])("a power cut that takes the line that tells of another one, %s, stops no start", async (_where, second) => {
+  const audit = await open();
+  audit.record({ event: "pipe open" });
+  await audit.close();
+  await appendFile(file, '{"seq":2,"time":"2026-01-01T00:\n');
+  await appendFile(file, second);
+  const next = await open();
+  next.record({ event: "pipe close" });
+  await next.close();
+  expect(await whole()).toBe(3);
+  const text = await readFile(file, "utf8");
+  await writeFile(file, text.replace('{"seq":2,"time":"2026', '{"seq":2,"time":"2025'));
+  expect((await verifyAudit(file)).faults.length).toBeGreaterThan(0);
+});
+
+test("power cuts that take all lines of a new log, one after the other, stop no start", async () => {
+  await writeFile(file, '{"seq":1,"time":"20\n{"seq', { mode: 0o600 });
+  await (await open()).close();
+  expect(await whole()).toBe(1);
+});
+
+test("a line that lacks its newline alone is no cut one, also behind a cut one", async () => {
+  const audit = await open();
+  audit.record({ event: "pipe open" });
+  await audit.close();
+  await appendFile(file, '{"seq":2,"ti');
+  await (await open()).close();
+  await truncate(file, (await lstat(file)).size - 1);
+  await (await open()).close();
+  expect(await whole()).toBe(3);
 });
 
 test("what is no file of ours is refused, and left alone", async () => {

@@ -91,6 +91,27 @@ test("lines cut off at the end show by the head that was noted, and only by it",
   expect((await verifyAudit(file, { head })).headFound).toBe(false);
 });
 
+test("what stands before a line that a crash cut cannot be made anew", async () => {
+  const options = { file: join(folder, "cut.jsonl"), maxBytes: 1 << 20, keep: 1, onTrouble: () => {}, onWell: () => {} };
+  const write = async (identity: string): Promise<void> => {
+    const audit = await openAudit(options);
+    audit.record({ event: "pipe open", identity });
+    await audit.close();
+  };
+  await write("mallory");
+  await appendFile(options.file, '{"seq":2,"time":"2026-01-01T00:');
+  await write("bob");
+  const { faults, cut, head: noted } = await verifyAudit(options.file);
+  expect({ faults, cut, seq: noted.seq }).toEqual({ faults: [], cut: 1, seq: 4 });
+  // The first line has none before it, so whoever changes it need not know any hash.
+  const [first, ...rest] = (await readFile(options.file, "utf8")).split("\n");
+  await writeFile(options.file, [first!.replace("mallory", "alice"), ...rest].join("\n"));
+  const forged = await verifyAudit(options.file, { head: noted.hash });
+  expect(forged.faults).toEqual([
+    { file: options.file, line: 3, says: "it does not follow from the line before: one of the two was changed" },
+  ]);
+});
+
 test("a full file that is missing between two is found", async () => {
   const other = join(folder, "rotated.jsonl");
   const options = { file: other, maxBytes: 2_000, keep: 100, onTrouble: () => {}, onWell: () => {} };

@@ -37,9 +37,9 @@ async function start(...names: string[]): Promise<FileWatch> {
 }
 
 /** Lets an interval pass, and the look that follows. */
-async function interval(count = 1): Promise<void> {
+async function interval(count = 1, ms = 1000): Promise<void> {
   for (let n = 0; n < count; n++) {
-    clock.advance(1000);
+    clock.advance(ms);
     while (clock.waiting === 0) await new Promise((resolve) => void setImmediate(resolve));
   }
 }
@@ -140,6 +140,16 @@ describe("a watch of files", () => {
     write("b");
     await interval(3);
     expect(told).toBe(0);
+  });
+  test("looks as often as it is told now", async () => {
+    let intervalMs = 1000;
+    watch = watchFiles([], { clock, intervalMs: () => intervalMs, changed: () => void told++ });
+    await watch.watch([at("a")]);
+    intervalMs = 100;
+    await interval();
+    write("a");
+    await interval(2, 100);
+    expect(told).toBe(1);
   });
   test("keeps what was acknowledged when it is extended: a change in between is not lost", async () => {
     write("a");

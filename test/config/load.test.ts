@@ -3,7 +3,7 @@ import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { configDefaults } from "../../src/config/config.ts";
+import { configDefaults, type Config, type InForce } from "../../src/config/config.ts";
 import { configFrom, loadConfig, loadPolicy } from "../../src/config/load.ts";
 import { staleLists } from "../../src/identity/trust.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -39,6 +39,8 @@ async function put(name: string, content: string | Uint8Array, mode = 0o644): Pr
   await chmod(path, mode);
   return path;
 }
+
+const inForceOf = ({ trust, credentials, targets }: Config): InForce => ({ trust: trust.built, credentials, targets });
 
 /** Without the folder, which is another each time. */
 async function problems(now?: number): Promise<readonly string[]> {
@@ -315,7 +317,12 @@ describe("a file that a config names", () => {
       ca.crl({ signer: other.privateKey }).pem,
       "holds a revocation list whose signature is not its CA's; make it again: pipegate ca crl",
     ],
-    ["no list", ca.certificate, "holds no revocation list; make one: pipegate ca crl"],
+    ["no list", "revoked: nobody", "holds a revocation list that cannot be read"],
+    [
+      "a list and more",
+      `${ca.crl().pem}${ca.certificate}`,
+      "holds what is no whole revocation list; write it anew, with nothing but lists: pipegate ca crl makes one",
+    ],
     [
       "a list of yesterday",
       ca.crl({ thisUpdate: past - day, nextUpdate: past }).pem,
@@ -344,13 +351,31 @@ describe("a file that a config names", () => {
     const { trust } = await loadConfig(config);
     expect(staleLists(trust.built, Date.now())).toEqual([expect.stringContaining(`CN=test CA went out of date on ${iso(past)}`)]);
   });
+  test("that has expired since it came into force keeps no revocation out: ours, a CA, what a back end is shown and believed by", async () => {
+    const targets = "targets: { echo: { builtin: echo }, db: { tls: db.example:1, ca: ca.pem, certificate: db.pem, key: db-key.pem } }";
+    const shown = ca.client("us");
+    await put("db.pem", shown.certificate);
+    await put("db-key.pem", shown.key, 0o600);
+    await put("c.yaml", configText({ targets }));
+    const inForce = inForceOf(await loadConfig(config));
+    const now = Date.now() + 2 * day;
+    await put("crl.pem", ca.crl({ revoked: ["0b"], thisUpdate: now - day, nextUpdate: now + day }).pem);
+    await put("c.yaml", configText({ targets, trust: 'trust: { ca: ca.pem, crl: crl.pem, deny: ["serial:0c"] }' }));
+    const { trust } = await loadConfig(config, { now, inForce });
+    expect([...trust.built.crls.values()].flat().map(({ revoked }) => [...revoked])).toEqual([["0b"]]);
+    expect((await problems(now)).length).toBe(4);
+    await put("ca.pem", createTestCa({ cn: "late", notBefore: past - day, notAfter: past }).certificate);
+    const expired = expect.stringContaining("the CA expired") as string; // this one was never in force
+    await expect(loadConfig(config, { now, inForce })).rejects.toMatchObject({ details: [expired, expired] });
+  });
   test("give the very same trust again for as long as all of them are the same", async () => {
     await put("crl.pem", ca.crl().pem);
     await put("c.yaml", configText({ trust: "trust: { ca: ca.pem, crl: crl.pem }" }));
-    const known = (await loadConfig(config)).trust.built;
-    const again = async () => (await loadConfig(config, { inForce: { trust: known } })).trust.built;
+    const inForce = inForceOf(await loadConfig(config));
+    const known = inForce.trust;
+    const again = async () => (await loadConfig(config, { inForce })).trust.built;
     expect(await again()).toBe(known);
-    expect((await loadPolicy(config, { inForce: { trust: known } })).trust.built).toBe(known);
+    expect((await loadPolicy(config, { inForce })).trust.built).toBe(known);
     await put("crl.pem", ca.crl({ revoked: ["0b"] }).pem);
     expect(await again()).not.toBe(known);
     expect((await loadConfig(config)).trust.built).not.toBe(known);

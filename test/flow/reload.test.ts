@@ -144,6 +144,22 @@ describe("a reload", () => {
     await client.close();
   });
 
+  test("that writes the address of a listener in another way takes it over: a name, its number, the port that was any", async () => {
+    const port = await freePort();
+    await using setup = await startGateway({ ca, config: { listeners: [listener(port, "localhost")] } });
+    const { config, gateway } = setup;
+    for (const host of ["127.0.0.1", "localhost", "0.0.0.0", "localhost"]) {
+      await gateway.reload({ ...config, listeners: [listener(port, host)] });
+      await (await dial(port)).close();
+    }
+    await gateway.reload({ ...config, listeners: [listener(0)] });
+    const [any] = gateway.status().listeners;
+    const bound = Number(any!.split(":")[1]);
+    await gateway.reload({ ...config, listeners: [listener(bound)] });
+    await (await dial(bound)).close();
+    expect(gateway.status().listeners).toEqual([any]);
+  });
+
   test("takes other trust although our own certificate has expired meanwhile", async () => {
     let shift = 0;
     const short = ca.issue({ role: "gateway", cn: "gateway", dns: ["localhost"], ip: ["127.0.0.1"], notAfter: Date.now() + 60_000 });

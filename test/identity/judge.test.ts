@@ -160,10 +160,14 @@ describe("trust", () => {
     ["an expired list", text(ca.crl({ thisUpdate: now - 2 * hour, nextUpdate: now - hour })), "out of date"],
     ["a list of tomorrow", text(ca.crl({ thisUpdate: now + hour })), "future"],
     ["a list without a next one", text(ca.crl({ nextUpdate: null })), "next update"],
-    ["a list whose second half is missing", Buffer.from(ca.crl({ revoked: [revoked.serial] }).pem.slice(0, 300)), "no revocation list"],
+    [
+      "a list whose second half is missing",
+      Buffer.from(ca.crl({ revoked: [revoked.serial] }).pem.slice(0, 300)),
+      "no whole revocation list",
+    ],
     ["two halves of two lists", Buffer.from(ca.crl({ revoked: ["01"] }).pem.slice(0, 300) + ca.crl().pem.slice(300)), "cannot be read"],
-    ["a good list before a bad one", Buffer.from(ca.crl().pem + ca.crl().pem.slice(0, 200)), "no revocation list"],
-    ["a list of another kind of PEM", Buffer.from(ca.crl().pem.replaceAll("X509 CRL", "CRL")), "no revocation list"],
+    ["a good list before a bad one", Buffer.from(ca.crl().pem + ca.crl().pem.slice(0, 200)), "no whole revocation list"],
+    ["a list of another kind of PEM", Buffer.from(ca.crl().pem.replaceAll("X509 CRL", "CRL")), "no whole revocation list"],
     ["a SHA-1 signature", text(ca.crl({ hash: "sha1" })), "signature"],
     ["a delta list", text(ca.crl({ extensions: { "2.5.29.27": { value: Buffer.from([2, 1, 1]), critical: true } } })), "critical"],
   ] as [string, Uint8Array, string][])("refuses %s as a revocation list", (_name, bytes, words) => {

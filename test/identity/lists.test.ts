@@ -148,6 +148,30 @@ describe("a file that is written while it is read", () => {
   });
 });
 
+describe("a second list that would be passed over refuses the file:", () => {
+  const first = ca.crl({ revoked: ["0b"] }).pem;
+  const second = ca.crl({ revoked: [leaf.serial] });
+
+  test.each([
+    ["cut off in its first line", text(first + second.pem.slice(0, 20))],
+    ["cut off in its first dashes", text(first + second.pem.slice(0, 3))],
+    ["without its first line", text(first + second.pem.replace(/^.*\n/, ""))],
+    ["with a dash too few", text(first + second.pem.slice(1))],
+    ["before the other, with a dash too few", text(second.pem.slice(1) + first)],
+    ["under another label", text(first + second.pem.replaceAll("X509 CRL", "CRL"))],
+    ["in DER behind PEM", Buffer.concat([text(first), second.der])],
+    ["in PEM behind DER", Buffer.concat([second.der, text(first)])],
+  ])("%s", (_how, crl) => {
+    expect(() => trusting({ crl: [crl] })).toThrow("trust.crl[0]");
+  });
+
+  test("whole, and with any text around, both count", () => {
+    const trust = trusting({ crl: [text(`# of Zoë's CA ------\r\n\r\n${first}# ----- and\n${second.pem}\n-- \n`)] });
+    expect(verdict(trust)).toContain("revoked");
+    expect(trust.crls.values().next().value!.length).toBe(2);
+  });
+});
+
 describe("lists that OpenSSL has made", () => {
   const openssl = withOpenssl();
 
@@ -196,7 +220,7 @@ describe("lists that OpenSSL has made", () => {
     expect(() => trusting({ crl: [foreign] })).toThrow("does not name");
     for (const forged of [impostor, changed]) expect(() => trusting({ crl: [forged] })).toThrow("signature");
     expect(() => trusting({ crl: [der.subarray(0, -1)] })).toThrow("cannot be read: cut off");
-    expect(() => trusting({ crl: [text(pem(der).slice(0, -30))] })).toThrow("no revocation list");
+    expect(() => trusting({ crl: [text(pem(der).slice(0, -30))] })).toThrow("no whole revocation list");
     const both = trusting({ ca: [ca.certificate, other.certificate], crl: [text(pem(foreign) + pem(der))] });
     expect([both.crls.size, verdict(both)]).toEqual([2, `revoked: serial ${leaf.serial}`]);
     // One that is bad spoils its file.

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { createConnection, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, createServer as createTlsServer } from "node:tls";
@@ -101,6 +101,23 @@ describe("the self-test of a sound door", () => {
     expect((await door.connection()).identity.principal).toBe("spiffe://dev/agent/early");
     early!.end();
     await closed(early!);
+  });
+
+  test("takes no refusal of somebody on a unix socket for its own: a health check that comes first does not fail it", async () => {
+    const { listener } = doors[2]!.door;
+    let knocks = 0;
+    const visited: Listener = {
+      ...standIn(listener),
+      expect: (probe) => {
+        listener.expect(probe);
+        if (knocks++ % 2 === 0)
+          createConnection(unix.path)
+            .on("error", () => {})
+            .end("GET / HTTP/1.0\r\n\r\n");
+      },
+    };
+    expect((await ofListeners([{ listener: visited, served: framed }])).probes).toBe(2);
+    expect(knocks).toBe(4);
   });
 });
 
