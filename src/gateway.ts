@@ -54,6 +54,8 @@ const DRAIN_MS = 30_000;
 const LAST_LINES_MS = 1_000;
 /** How long a disk that does not answer may keep what was told last, ms. */
 const AUDIT_CLOSE_MS = 5_000;
+/** How long an end waits for a load under way, which may hang in a name; it sees the end whenever it goes on, ms. */
+const RELOAD_END_MS = 5_000;
 
 export class Gateway implements Explainable {
   readonly #clock: Clock;
@@ -251,13 +253,13 @@ export class Gateway implements Explainable {
 
   async #drain(graceMs: number): Promise<void> {
     if (this.#state !== "closed") this.#state = "draining";
-    await this.#reloading; // one under way sees it, and opens nothing any more
+    await this.#within(RELOAD_END_MS, this.#reloading); // one under way sees it, and opens nothing any more
     for (const { listener } of this.#standing) listener.stop();
     await this.#within(graceMs + 2_000, this.#connections.drain(graceMs)); // who does not even close is cut
     await this.close();
   }
 
-  async #within(ms: number, done: Promise<void>): Promise<void> {
+  async #within(ms: number, done: Promise<unknown>): Promise<void> {
     let timer: Timer | undefined;
     const enough = new Promise<void>((resolve) => (timer = this.#clock.after(ms, resolve)));
     await Promise.race([done, enough]);
@@ -269,7 +271,7 @@ export class Gateway implements Explainable {
     this.#state = "closed";
     this.#judging.stop();
     this.#connections.close({ reason: "draining" });
-    await this.#reloading;
+    await this.#within(RELOAD_END_MS, this.#reloading);
     await Promise.all(this.#standing.map(({ listener }) => listener.close()));
     this.#journal.tellSuppressed();
     const { audit } = this.#journal;

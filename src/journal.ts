@@ -175,7 +175,7 @@ export class Journal {
     for (const detail of lines) this.#logger.error("config refused", { detail });
   }
 
-  /** A revocation list is out of date, and the config says to go on: said once an hour for each. */
+  /** A revocation list is out of date: said once an hour for each. */
   stale(detail: string): void {
     const now = this.#clock.now();
     if (now - (this.#stale.get(detail) ?? -Infinity) < STALE_REPEAT_MS) return;

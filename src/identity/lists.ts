@@ -1,7 +1,7 @@
 /**
  * Files of revocation lists, believed or refused: DER or PEM, several lists in one, each signed by a CA that is trusted.
  * Promises: all in steps of a millisecond or so, up to the bound of a file; the same bytes are never read twice as long as what came of them
- * is handed in again, and times are judged anyway. Leaves to others: what the lists say of whom (revocation.ts).
+ * is handed in again: that such a list has ended since refuses its CA's clients, and keeps no other trust out. Leaves to others: what the lists say of whom (revocation.ts).
  */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
@@ -40,10 +40,8 @@ export function* listSteps(bytes: Uint8Array, options: ListsOptions): Steps<List
   const digest = yield* digestSteps(bytes);
   const found = known.find((file) => file.digest === digest);
   if (found !== undefined) {
-    for (const list of found.lists) {
+    for (const list of found.lists)
       if (!issuersOf(list, options).some(({ publicKey }) => publicKey.der.equals(list.by.der))) throw notSigned(label);
-      requireCurrent(list, options);
-    }
     return found;
   }
   const lists: TrustedCrl[] = [];

@@ -63,9 +63,15 @@ describe("a trust that is known", () => {
     expect(() => trusting({ ca: [mute.certificate], crl, known })).toThrow("does not name");
   });
 
-  test("does not stop the clock: a list is out of date", () => {
-    expect(() => trusting({ crl, now: now + 2 * hour, known })).toThrow("trust.crl[0]: the revocation list went out of date");
-    expect(() => trusting({ crl, now: now - 48 * hour, known })).toThrow("of the future");
+  test("keeps a list that has ended meanwhile, which refuses its CA's clients, so that its end keeps nothing else out", () => {
+    const later = now + 2 * hour;
+    const next = trusting({ ca: [ca.certificate, other.certificate], crl: crl.slice(0, 1), now: later, known });
+    expect(next.anchors.length).toBe(2);
+    expect(verdict(next, { at: later, of: ca.issue({ uri: "spiffe://dev/fresh", notAfter: later + hour }) })).toMatch(
+      /^revoked: the revocation list of its CA is out of date/,
+    );
+    expect(() => trusting({ crl, now: later })).toThrow("trust.crl[0]: the revocation list went out of date");
+    expect(() => trusting({ crl, now: now - 48 * hour })).toThrow("of the future");
   });
 
   test("keeps a CA that has expired meanwhile, which brings nobody in, so that its end keeps nothing else out", () => {
