@@ -1,0 +1,87 @@
+import { expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import { connect, type Client } from "../../src/mod.ts";
+import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
+import { createTestCa, type Issued } from "../support/mint.ts";
+
+const ca = createTestCa();
+const [minute, hour] = [60_000, 3_600_000];
+const dial = (setup: TestGateway, { certificate, key }: Issued): Promise<Client> =>
+  connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate });
+
+test("a metric carries the soonest expiry: of our own certificate, and of the clients that are connected", async () => {
+  const second = (at: number): number => Math.floor(at / 1_000);
+  const now = second(Date.now()) * 1_000;
+  const own = (notAfter: number): { readonly certificate: string; readonly key: string } => {
+    const { certificate, key } = ca.issue({ role: "gateway", dns: "localhost", ip: "127.0.0.1", notAfter });
+    return { certificate, key };
+  };
+  await using setup = await startGateway({ ca, config: { credentials: own(now + 5 * hour) } });
+  const ends = async (): Promise<Readonly<Record<string, number>>> => {
+    const text = await setup.gateway.metrics();
+    const found = text.matchAll(/^pipegate_certificate_not_after_seconds\{whose="(\w+)"\} (\d+)$/gmu);
+    return Object.fromEntries(Array.from(found, ([, whose, at]) => [whose as string, Number(at)]));
+  };
+  const until = (notAfter: number): Issued => ca.issue({ uri: "spiffe://dev/agent/alice", notAfter });
+  expect(await ends()).toEqual({ gateway: second(now + 5 * hour) });
+  const [later, sooner] = [await dial(setup, until(now + 3 * hour)), await dial(setup, until(now + 2 * hour))];
+  expect(await ends()).toEqual({ gateway: second(now + 5 * hour), clients: second(now + 2 * hour) });
+  await setup.gateway.reload({ ...setup.config, credentials: own(now + 9 * hour) });
+  await sooner.close();
+  await expect.poll(ends).toEqual({ gateway: second(now + 9 * hour), clients: second(now + 3 * hour) });
+  await later.close();
+  await expect.poll(ends).toEqual({ gateway: second(now + 9 * hour) });
+});
+
+test("of a CA that is below another the metric carries the end that comes first in the chain", async () => {
+  const end = Math.floor(Date.now() / 1_000) + 7_200;
+  const middle = ca.intermediate({ notAfter: end * 1_000 });
+  await using setup = await startGateway({ ca });
+  const leaf = middle.client("alice");
+  const client = await dial(setup, { ...leaf, certificate: leaf.certificate + middle.certificate });
+  expect(await setup.gateway.metrics()).toContain(`pipegate_certificate_not_after_seconds{whose="clients"} ${end}\n`);
+  await client.close();
+});
+
+test("a list that is out of date lets its CA's clients in where the config warns only, and the log says so once an hour", async () => {
+  let [shift, looks] = [0, 0];
+  const clock = {
+    wall: () => Date.now() + shift,
+    now: () => performance.now() + shift,
+    soon: systemClock.soon,
+    after: (ms: number, act: () => void) =>
+      systemClock.after(ms, () => {
+        looks++;
+        act();
+      }),
+  };
+  const [good, gone] = [ca.client("good"), ca.client("gone")];
+  const nextUpdate = Date.now() + hour;
+  const crl = [Buffer.from(ca.crl({ revoked: [gone.serial], nextUpdate }).pem)];
+  const trust = trustIn({ ca: [ca.certificate], crl, onExpired: "warn", maxStalenessMs: 100 });
+  await using setup = await startGateway({ ca, config: { trust }, clock });
+  const told = (): number => setup.lines("revocation list out of date").length;
+  const looked = async (): Promise<void> => {
+    const before = looks;
+    await expect.poll(() => looks, { timeout: 5_000 }).toBeGreaterThan(before + 2);
+  };
+  await looked();
+  expect(told()).toBe(0);
+  const live = await dial(setup, good);
+  shift += hour + minute;
+  await expect.poll(told).toBe(1);
+  expect(setup.lines("revocation list out of date")[0]).toEqual({
+    detail: expect.stringMatching(/of CN=test CA went out of date .*: who was revoked since is let in \(trust\.onExpired: warn\)/u),
+  });
+  await (await dial(setup, good)).close();
+  await expect(dial(setup, gone)).rejects.toMatchObject({ code: "revoked" });
+  shift += 58 * minute;
+  await looked();
+  expect(told()).toBe(1);
+  shift += 3 * minute;
+  await expect.poll(told).toBe(2);
+  await looked();
+  expect(told()).toBe(2);
+  await (await live.open("echo")).close(); // it was never ended
+  await live.close();
+});
