@@ -43,6 +43,33 @@ test("of a CA that is below another the metric carries the end that comes first 
   await client.close();
 });
 
+test("a live pipe ends at the moment at which the list of its CA goes out of date, or its CA ends, and others' stay", async () => {
+  const other = createTestCa({ cn: "other" });
+  const end = Math.ceil(Date.now() / 1_000) * 1_000 + 1_000;
+  const middle = other.intermediate({ notAfter: end });
+  const crl = [Buffer.from(ca.crl({ nextUpdate: end }).pem)];
+  const trust = trustIn({ ca: [ca.certificate, other.certificate], crl, maxStalenessMs: hour }); // no other look comes
+  await using setup = await startGateway({ ca, config: { trust } });
+  const below = middle.client("below");
+  const [listed, ending, free] = await Promise.all([
+    dial(setup, ca.client("listed")),
+    dial(setup, { ...below, certificate: below.certificate + middle.certificate }),
+    dial(setup, other.client("free")),
+  ]);
+  const over = async (client: Client): Promise<{ readonly code: string; readonly late: number }> => {
+    const pipe = await client.open("echo");
+    return pipe.closed.then(
+      () => ({ code: "done", late: 0 }),
+      ({ code }: { code: string }) => ({ code, late: Date.now() - end }),
+    );
+  };
+  const [first, second] = await Promise.all([over(listed), over(ending)]);
+  expect([first.code, second.code]).toEqual(["revoked", "cert_expired"]);
+  for (const { late } of [first, second]) expect(late > 0 && late < 2_000).toBe(true);
+  await (await free.open("echo")).close();
+  await free.close();
+});
+
 test("a list that is out of date lets its CA's clients in where the config warns only, and the log says so once an hour", async () => {
   let [shift, looks] = [0, 0];
   const clock = {
