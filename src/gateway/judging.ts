@@ -109,6 +109,7 @@ export class Judging {
       const wasSet = Math.abs(wall - clock.now() - this.#ahead) > CLOCK_SET_MS;
       if (wasSet || wall >= this.#due) return void this.again({ rules: this.#rulesUnjudged });
       this.#tellStale(wall);
+      paced(this.#options.connections.notifyAgain()).catch((error: unknown) => this.#options.journal.fault(error));
       this.#arm();
     });
   }

@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
-import { connect, type Client } from "../../src/mod.ts";
+import { connect, type Client, type Notice } from "../../src/mod.ts";
 import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa, type Issued } from "../support/mint.ts";
 
 const ca = createTestCa();
 const [minute, hour] = [60_000, 3_600_000];
-const dial = (setup: TestGateway, { certificate, key }: Issued): Promise<Client> =>
-  connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate });
+const dial = (setup: TestGateway, { certificate, key }: Issued, onNotice?: (notice: Notice) => void): Promise<Client> =>
+  connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate, ...(onNotice === undefined ? {} : { onNotice }) });
 
 test("a metric carries the soonest expiry: of our own certificate, and of the clients that are connected", async () => {
   const second = (at: number): number => Math.floor(at / 1_000);
@@ -43,31 +43,60 @@ test("of a CA that is below another the metric carries the end that comes first 
   await client.close();
 });
 
-test("a live pipe ends at the moment at which the list of its CA goes out of date, or its CA ends, and others' stay", async () => {
+test("it follows when a CA of the chain is renewed while its clients are connected", async () => {
+  const end = Math.floor(Date.now() / 1_000) + 1_800;
+  await using setup = await startGateway({ ca });
+  const client = await dial(setup, ca.client("alice"));
+  const renewed = createTestCa({ privateKey: ca.privateKey, notAfter: end * 1_000 });
+  await setup.gateway.reload({ ...setup.config, trust: trustIn({ ca: [renewed.certificate] }) });
+  expect(await setup.gateway.metrics()).toContain(`pipegate_certificate_not_after_seconds{whose="clients"} ${end}\n`);
+  await (await client.open("echo")).close();
+  await client.close();
+});
+
+test.each([
+  ["the list of its CA goes out of date", "revoked"],
+  ["an intermediate CA of its chain ends", "cert_expired"],
+])("a live pipe ends at the moment at which %s: %s; others' stay", async (_, reason) => {
   const other = createTestCa({ cn: "other" });
   const end = Math.ceil(Date.now() / 1_000) * 1_000 + 1_000;
-  const middle = other.intermediate({ notAfter: end });
-  const crl = [Buffer.from(ca.crl({ nextUpdate: end }).pem)];
+  const ofList = reason === "revoked";
+  const middle = ca.intermediate(ofList ? {} : { notAfter: end });
+  const crl = ofList ? [Buffer.from(ca.crl({ nextUpdate: end }).pem)] : [];
   const trust = trustIn({ ca: [ca.certificate, other.certificate], crl, maxStalenessMs: hour }); // no other look comes
   await using setup = await startGateway({ ca, config: { trust } });
   const below = middle.client("below");
-  const [listed, ending, free] = await Promise.all([
-    dial(setup, ca.client("listed")),
+  const [ending, free] = await Promise.all([
     dial(setup, { ...below, certificate: below.certificate + middle.certificate }),
     dial(setup, other.client("free")),
   ]);
-  const over = async (client: Client): Promise<{ readonly code: string; readonly late: number }> => {
-    const pipe = await client.open("echo");
-    return pipe.closed.then(
-      () => ({ code: "done", late: 0 }),
-      ({ code }: { code: string }) => ({ code, late: Date.now() - end }),
-    );
-  };
-  const [first, second] = await Promise.all([over(listed), over(ending)]);
-  expect([first.code, second.code]).toEqual(["revoked", "cert_expired"]);
-  for (const { late } of [first, second]) expect(late > 0 && late < 2_000).toBe(true);
+  const pipe = await ending.open("echo");
+  await expect(pipe.closed).rejects.toMatchObject({ code: reason });
+  const lateMs = Date.now() - end;
+  expect(lateMs > 0 && lateMs < 2_000).toBe(true);
   await (await free.open("echo")).close();
   await free.close();
+});
+
+test("a client hears when less than a third of its certificate's life is left, at its coming or later, once", async () => {
+  let shift = 0;
+  const clock = { ...systemClock, wall: () => Date.now() + shift, now: () => performance.now() + shift };
+  await using setup = await startGateway({ ca, config: { trust: trustIn({ ca: [ca.certificate], maxStalenessMs: 100 }) }, clock });
+  const notAfter = (Math.floor(Date.now() / 1_000) + 3_600) * 1_000;
+  const own = ca.issue({ uri: "spiffe://dev/agent/alice", notBefore: notAfter - 2 * hour, notAfter });
+  const heard: { readonly early: number[]; readonly late: number[] } = { early: [], late: [] };
+  const early = await dial(setup, own, ({ at }) => void heard.early.push(Number(at)));
+  await (await early.open("echo")).close();
+  expect(heard.early).toEqual([]); // a half is left
+  shift = 30 * minute;
+  await expect.poll(() => heard.early, { timeout: 5_000 }).toEqual([notAfter]);
+  const late = await dial(setup, own, ({ at }) => void heard.late.push(Number(at)));
+  await expect.poll(() => heard.late).toEqual([notAfter]);
+  shift = 40 * minute;
+  await setup.gateway.reload({ ...setup.config, rules: [{ clients: ["*"], targets: ["echo"], limits: {}, line: 1 }] });
+  await (await early.open("echo")).close();
+  expect(heard).toEqual({ early: [notAfter], late: [notAfter] });
+  await Promise.all([early.close(), late.close()]);
 });
 
 test("a list that is out of date lets its CA's clients in where the config warns only, and the log says so once an hour", async () => {

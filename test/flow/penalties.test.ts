@@ -11,7 +11,7 @@ const penalties = { mode: "enforce", thresholdMs: 9_000, longestMs: 60_000, exem
 
 /** What a client without frames gets back from echo, from an address of its own; undefined: it was cut. */
 async function echoed(port: number, { who, from }: { readonly who: Issued; readonly from: string }): Promise<string | undefined> {
-  const socket = connectTls({
+  const options = {
     host: "127.0.0.1",
     port,
     localAddress: from,
@@ -19,7 +19,8 @@ async function echoed(port: number, { who, from }: { readonly who: Issued; reado
     cert: who.certificate,
     key: who.key,
     ca: ca.certificate,
-  });
+  };
+  const socket = connectTls(options);
   socket.on("error", () => {});
   const gone = once(socket, "close").then(
     () => undefined,
@@ -60,7 +61,11 @@ test("an address whose handshakes fail is kept out at every listener, others are
   const { refusals } = setup.gateway.status();
   expect(refusals).toMatchObject({ unknown_issuer: 2, rate_limited: 2 });
   const lines = setup.lines("refused");
-  expect(lines.at(-1)).toMatchObject({ reason: "rate_limited", source: expect.stringContaining(bad), detail: expect.stringContaining("kept out") });
+  expect(lines.at(-1)).toMatchObject({
+    reason: "rate_limited",
+    source: expect.stringContaining(bad),
+    detail: expect.stringContaining("kept out"),
+  });
   expect(lines.filter(({ reason }) => reason === "rate_limited").length).toBe(1); // the second one a second later, with how many
   shift += 5_000;
   expect(await echoed(first, { who: alice, from: bad })).toBeUndefined(); // not all is paid

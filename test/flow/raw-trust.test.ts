@@ -88,23 +88,26 @@ const endings: readonly (readonly [string, string, Issued, () => Partial<Config>
 ];
 
 describe("a raw pipe that carries bytes", () => {
-  test.each(endings)("breaks off, never ends, when %s: %s; another's goes on, and nothing is told twice", async (_, reason, victim, change) => {
-    await using setup = await start();
-    const pump = await startRaw(setup.rawPorts[0]!, victim);
-    const good = await startRaw(setup.rawPorts[0]!, bystander);
-    const at = performance.now();
-    await setup.gateway.reload({ ...setup.config, ...change() });
-    expect(sawBreak(await pump.over)).toBe(true);
-    expect(performance.now() - at).toBeLessThan(5_000);
-    await good.round();
-    await expect
-      .poll(() => setup.lines("connection close"))
-      .toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, protocol: "raw", pipes: 1 })]);
-    expect(setup.lines("pipe close")).toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, target: "echo" })]);
-    expect(setup.lines("refused")).toEqual([]);
-    await expectToldOnce(setup, setup.config.audit!.file);
-    await good.over;
-  });
+  test.each(endings)(
+    "breaks off, never ends, when %s: %s; another's goes on, and nothing is told twice",
+    async (_, reason, victim, change) => {
+      await using setup = await start();
+      const pump = await startRaw(setup.rawPorts[0]!, victim);
+      const good = await startRaw(setup.rawPorts[0]!, bystander);
+      const at = performance.now();
+      await setup.gateway.reload({ ...setup.config, ...change() });
+      expect(sawBreak(await pump.over)).toBe(true);
+      expect(performance.now() - at).toBeLessThan(5_000);
+      await good.round();
+      await expect
+        .poll(() => setup.lines("connection close"))
+        .toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, protocol: "raw", pipes: 1 })]);
+      expect(setup.lines("pipe close")).toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, target: "echo" })]);
+      expect(setup.lines("refused")).toEqual([]);
+      await expectToldOnce(setup, setup.config.audit!.file);
+      await good.over;
+    },
+  );
 
   test("breaks off when its target is removed, and when it expires", async () => {
     await using setup = await start();

@@ -153,6 +153,19 @@ describe("a client that sends while others do", () => {
     await client.close();
   });
 
+  test("is ended soon after the clock of the system was set before its certificate's beginning", async () => {
+    await using setup = await start();
+    const pump = await startPump({ port: setup.port, ca: ca.certificate, own: ca.client("n1") });
+    shift = -400 * 86_400_000;
+    try {
+      const at = performance.now();
+      expect(await pump.over).toBe("not_yet_valid");
+      expect(performance.now() - at).toBeLessThan(2_000);
+    } finally {
+      shift = 0;
+    }
+  });
+
   test("keeps its pipe when its certificate is renewed and its CA too, under the same limits", async () => {
     await using setup = await startGateway({
       ca,

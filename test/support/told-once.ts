@@ -4,7 +4,8 @@ import { expect } from "vitest";
 import type { TestGateway } from "./gateway.ts";
 
 const sorted = (values: readonly unknown[]): string[] => values.map(String).sort();
-const key = (line: Readonly<Record<string, unknown>>): string => ["pipe", "connection", "reason", "target"].map((name) => line[name]).join(" ");
+const key = (line: Readonly<Record<string, unknown>>): string =>
+  ["pipe", "connection", "reason", "target"].map((name) => line[name]).join(" ");
 
 /** Closes it first. */
 export async function expectToldOnce(setup: TestGateway, auditFile: string): Promise<void> {
@@ -21,5 +22,7 @@ export async function expectToldOnce(setup: TestGateway, auditFile: string): Pro
     .split("\n")
     .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
   for (const event of ["pipe open", "pipe close", "refused"])
-    expect(sorted(audited.filter((line) => line["event"] === event).map(key)), `audited: ${event}`).toEqual(sorted(setup.lines(event).map(key)));
+    expect(sorted(audited.filter((line) => line["event"] === event).map(key)), `audited: ${event}`).toEqual(
+      sorted(setup.lines(event).map(key)),
+    );
 }
