@@ -231,6 +231,19 @@ describe("a client over its limits", () => {
     expect(performance.now() - started).toBeGreaterThan(450);
   });
 
+  test("pays for guessing names as for opening", async () => {
+    const setup = await startGateway({
+      ca,
+      rules: [{ clients: ["*"], targets: ["other"], limits: { opens: { perSecond: 1, burst: 2 } } }],
+    });
+    open.push(setup);
+    const one = await client(setup.port, ca.client("alice"));
+    const codes: string[] = [];
+    for (const name of ["echo", "nothing-of-that-name", "echo"])
+      codes.push((await one.open(name).catch(({ code }: { code: string }) => code)) as string);
+    expect(codes).toEqual(["forbidden", "forbidden", "rate_limited"]);
+  });
+
   test("does not learn from the answer whether a target exists", async () => {
     const setup = await startGateway({ ca, rules: [{ clients: ["*"], targets: ["other"] }] });
     open.push(setup);

@@ -58,6 +58,23 @@ test("what is written while a load is under way is loaded after it", async () =>
   await expect.poll(() => setup.lines("config reloaded").at(-1)).toEqual({ version: 3, changes: ["maxMessage"] });
 });
 
+test("a file that a config names for the first time is read once more when it is watched, and watched from then on", async () => {
+  const more = join(folder, "more");
+  const seen: string[] = [];
+  const load = async (): Promise<LoadedConfig> => {
+    seen.push(await readFile(more, "utf8"));
+    if (seen.length === 1) await writeFile(more, "b"); // before anybody watches it
+    return { ...setup.config, file, files: [file, more] };
+  };
+  await writeFile(more, "a");
+  const watch = (files: readonly string[], changed: () => void) => watchFiles(files, { clock: systemClock, changed, intervalMs: 20 });
+  reloader = new Reloader([file], { gateway: setup.gateway, clock: systemClock, load, watch });
+  await expect.poll(() => seen, { timeout: 5_000 }).toEqual(["a", "b"]);
+  await reloader.request();
+  await writeFile(more, "cd");
+  await expect.poll(() => seen.at(-1), { timeout: 5_000 }).toBe("cd");
+});
+
 test("requests that come while a load is under way share the next one", async () => {
   let go!: () => void;
   const held = new Promise<void>((resolve) => (go = resolve));
