@@ -59,7 +59,7 @@ test.each([
   ["an intermediate CA of its chain ends", "cert_expired"],
 ])("a live pipe ends at the moment at which %s: %s; others' stay", async (_, reason) => {
   const other = createTestCa({ cn: "other" });
-  const end = Math.ceil(Date.now() / 1_000) * 1_000 + 1_000;
+  const end = Math.ceil(Date.now() / 1_000) * 1_000 + 2_000;
   const ofList = reason === "revoked";
   const middle = ca.intermediate(ofList ? {} : { notAfter: end });
   const crl = ofList ? [Buffer.from(ca.crl({ nextUpdate: end }).pem)] : [];

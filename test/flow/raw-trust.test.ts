@@ -101,7 +101,15 @@ describe("a raw pipe that carries bytes", () => {
       await good.round();
       await expect
         .poll(() => setup.lines("connection close"))
-        .toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, protocol: "raw", pipes: 1 })]);
+        .toEqual([
+          expect.objectContaining({
+            reason,
+            fingerprint: victim.fingerprint,
+            protocol: "raw",
+            pipes: 1,
+            detail: expect.stringMatching(/\w/u),
+          }),
+        ]);
       expect(setup.lines("pipe close")).toEqual([expect.objectContaining({ reason, fingerprint: victim.fingerprint, target: "echo" })]);
       expect(setup.lines("refused")).toEqual([]);
       await expectToldOnce(setup, setup.config.audit!.file);

@@ -191,6 +191,7 @@ describe("a reload", () => {
     const port = await freePort();
     const setup = await start();
     const reload = setup.gateway.reload({ ...setup.config, listeners: [...setup.config.listeners, listener(port)] });
+    for (let turn = 0; turn < 3; turn++) await Promise.resolve(); // it has begun, and its listener has not
     await Promise.all([setup.gateway.close(), expect(reload).rejects.toMatchObject({ code: "draining" })]);
     expect(setup.gateway.status().version).toBe(1);
     await using again = await startGateway({ ca, config: { listeners: [listener(port)] } });

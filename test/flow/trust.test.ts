@@ -94,6 +94,7 @@ describe("a client that sends while others do", () => {
     const ended = setup.lines("connection close").filter((line) => line["reason"] !== "done");
     // Where a rule still knows it, its connection stays.
     expect(ended.map((line) => [line["reason"], line["fingerprint"]])).toEqual(stays ? [] : [[reason, victim.fingerprint]]);
+    for (const line of ended) expect(line["detail"]).toMatch(/\w/u); // the client is not told it, the log is
     expect(setup.lines("refused")).toEqual([]);
     // Neither may it come again.
     const again = connect({
