@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
 import type { PipegateError } from "../../src/base/error.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/client.ts";
 import type { Client } from "../../src/client/types.ts";
 import { startBackEnd } from "../support/back-ends.ts";
@@ -234,6 +235,7 @@ describe("a client over its limits", () => {
   test("pays for guessing names as for opening", async () => {
     const setup = await startGateway({
       ca,
+      clock: { ...systemClock, now: () => 0 },
       rules: [{ clients: ["*"], targets: ["other"], limits: { opens: { perSecond: 1, burst: 2 } } }],
     });
     open.push(setup);
