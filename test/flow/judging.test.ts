@@ -1,16 +1,17 @@
 import { expect, test, vi } from "vitest";
+import type { judgeStanding } from "../../src/identity/judge.ts";
 import { connect } from "../../src/mod.ts";
 import { startGateway, trustIn } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 
 const fault = vi.hoisted(() => ({ times: 0 }));
 vi.mock("../../src/identity/judge.ts", async (original) => {
-  const real = await original<typeof import("../../src/identity/judge.ts")>();
-  const judgeStanding: typeof real.judgeStanding = (...words) => {
+  const real = await original<{ readonly judgeStanding: typeof judgeStanding }>();
+  const faulty: typeof judgeStanding = (...words) => {
     if (fault.times-- > 0) throw new Error("a fault of ours");
     return real.judgeStanding(...words);
   };
-  return { ...real, judgeStanding };
+  return { ...real, judgeStanding: faulty };
 });
 
 test("a fault while everyone is judged again is told, and they are judged a second later, by their rules, too", async () => {
