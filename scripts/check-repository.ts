@@ -1,9 +1,10 @@
 /**
  * The repository's own rules that a machine can see: no word of where packages are downloaded from, no path of one machine, exact
- * versions, the traps that docs/architecture.md and the runtimes' facts forbid in src/, tests that all run, a head on each file.
+ * versions, the traps that docs/architecture.md and the runtimes' facts forbid in src/, tests that all run, a head on each file, and
+ * that the tests which docs/cases.md names are there.
  * Promises: each fault is one line with file and line. Leaves to others: imports (check-floors.ts), taste.
  */
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { root, sourceFiles, withoutComments } from "./tree.ts";
@@ -60,6 +61,29 @@ export function checkText(path: string, text: string): string[] {
   return faults;
 }
 
+/** Cells of docs/cases.md whose test is not there. `read`: the text of a file below test/; undefined: there is none. */
+export function checkCases(page: string, read: (path: string) => string | undefined): string[] {
+  return page.split("\n").flatMap((line, index) => {
+    const faults: string[] = [];
+    const place = `docs/cases.md:${index + 1}:`;
+    let file: { readonly path: string; readonly text: string | undefined } | undefined;
+    for (const [, path, name] of line.matchAll(/`([\w./-]+\.ts)`|"([^"]+)"/g)) {
+      if (path !== undefined) {
+        file = { path, text: path.startsWith("scripts/") ? "" : read(path) };
+        if (file.text === undefined) faults.push(`${place} there is no test/${path}`);
+      } else if (file?.text !== undefined && !['"', "'", "`"].some((quote) => file!.text!.includes(quote + name)))
+        faults.push(`${place} test/${file.path} has no test that begins with: ${name}`);
+    }
+    if (/^\| (?!case \|)/.test(line) && !/`[\w./-]+\.ts` "/.test(line)) faults.push(`${place} names no test`);
+    return faults;
+  });
+}
+
+function textBelowTest(path: string): string | undefined {
+  const file = join(root, "test", path);
+  return existsSync(file) ? readFileSync(file, "utf8") : undefined;
+}
+
 /** Dependencies that are not pinned to one version. */
 export function checkVersions(manifest: { readonly [key: string]: unknown }): string[] {
   return ["dependencies", "devDependencies"].flatMap((kind) =>
@@ -73,6 +97,7 @@ if ((import.meta as { main?: boolean }).main) {
   const paths = sourceFiles().filter((path) => statSync(join(root, path)).size < 2 << 20);
   const faults = paths.flatMap((path) => checkText(path, readFileSync(join(root, path), "latin1")));
   faults.push(...checkVersions(JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Record<string, unknown>));
+  faults.push(...checkCases(readFileSync(join(root, "docs/cases.md"), "utf8"), textBelowTest));
   for (const fault of faults) console.log(fault);
   console.log(`repository: ${paths.length} files, ${faults.length} faults`);
   process.exitCode = faults.length > 0 || paths.length === 0 ? 1 : 0;

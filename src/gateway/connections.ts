@@ -287,6 +287,14 @@ export class Connections {
     }
   }
 
+  /** Tells those whose certificates have come near their end since they were judged. */
+  *notifyAgain(): Steps<void> {
+    for (const live of [...this.#live]) {
+      yield;
+      if (this.#live.has(live)) this.#notify(live);
+    }
+  }
+
   /** When time alone ends the first of those who are connected, milliseconds since the epoch. */
   soonestEnd(): number | undefined {
     let soonest: number | undefined;

@@ -82,18 +82,17 @@ export class Judging {
 
   async #judgeAll({ rules }: { readonly rules: boolean }): Promise<void> {
     if (!this.#isOn) return;
-    const { clock, journal, snapshot, connections, opener } = this.#options;
+    const { clock, snapshot, connections, opener } = this.#options;
     const started = clock.now();
     await paced(connections.judgeAgain({ rules }));
     if (rules) await paced(opener.judgeAgain());
     if (rules) this.#rulesUnjudged = false;
     this.#lastMs = clock.now() - started;
     if (!this.#isOn) return;
-    const { trust } = snapshot();
     const now = clock.wall();
-    for (const line of staleLists(trust, now)) journal.stale(line);
+    this.#tellStale(now);
     this.#due = Infinity;
-    for (const moment of [connections.soonestEnd(), nextChange(trust, now)])
+    for (const moment of [connections.soonestEnd(), nextChange(snapshot().trust, now)])
       if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
     this.#ahead = now - clock.now();
     this.#arm();
@@ -108,8 +107,15 @@ export class Judging {
     this.#timer = clock.after(ms, () => {
       const wall = clock.wall();
       const wasSet = Math.abs(wall - clock.now() - this.#ahead) > CLOCK_SET_MS;
-      if (wasSet || wall >= this.#due) void this.again({ rules: this.#rulesUnjudged });
-      else this.#arm();
+      if (wasSet || wall >= this.#due) return void this.again({ rules: this.#rulesUnjudged });
+      this.#tellStale(wall);
+      paced(this.#options.connections.notifyAgain()).catch((error: unknown) => this.#options.journal.fault(error));
+      this.#arm();
     });
+  }
+
+  #tellStale(now: number): void {
+    const { journal, snapshot } = this.#options;
+    for (const line of staleLists(snapshot().trust, now)) journal.stale(line);
   }
 }

@@ -102,7 +102,11 @@ async function makeRoom(path: string): Promise<void> {
 
 /** Removes a unix socket that nobody answers on; false: somebody does, or may, or it is none. Rejects with the system's error. */
 export async function removeStaleSocket(path: string): Promise<boolean> {
-  if (!lstatSync(path).isSocket() || (await mayAnswer(path))) return false; // to dial a file is refused, too
+  const found = lstatSync(path);
+  if (!found.isSocket() || (await mayAnswer(path))) return false; // to dial a file is refused, too
+  const still = lstatSync(path, { throwIfNoEntry: false });
+  if (still === undefined) return true;
+  if (still.ino !== found.ino || still.mtimeMs !== found.mtimeMs) return false; // of somebody who removed it meanwhile, and listens
   rmSync(path, { force: true });
   return true;
 }

@@ -153,6 +153,22 @@ describe("a gateway that runs", () => {
         /crl\.pem.*out of date/u,
       ],
       ["a foreign list", () => writeFile(at("crl.pem"), list.foreign), /crl\.pem.*a CA that trust\.ca does not name/u],
+      [
+        "half a list",
+        async () => {
+          await writeFile(at("crl.pem"), ca.crl({}).pem.slice(0, 200));
+          await writeFile(at("pipegate.yaml"), withList);
+        },
+        /crl\.pem holds no revocation list/u,
+      ],
+      [
+        "no list",
+        async () => {
+          await rm(at("crl.pem"));
+          await writeFile(at("pipegate.yaml"), withList);
+        },
+        /crl\.pem does not exist/u,
+      ],
     ];
     for (const [name, break_, says] of faults) {
       await break_();

@@ -320,6 +320,8 @@ describe("a config text", () => {
       { rules: "rules: [{ clients: [cn:a], targets: [echo], shadow: maybe }]" },
       'c:5:53 rules[0].shadow: expected true or false, got "maybe"',
     ],
+    ["a self-test that is off by mistake", { selfTest: "selfTest: off" }, 'c:6:11 selfTest: expected required or skip, got "off"'],
+    ["a self-test without a value", { selfTest: "selfTest:" }, "c:6:10 selfTest: expected required or skip, got nothing"],
     ["workers", { workers: "workers: 4" }, "c:6:1 workers: this version of pipegate does not have it yet; remove it"],
     [
       "a text that would break the line",

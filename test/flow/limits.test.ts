@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
 import type { PipegateError } from "../../src/base/error.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { connect } from "../../src/client.ts";
 import type { Client } from "../../src/client/types.ts";
 import { startBackEnd } from "../support/back-ends.ts";
@@ -229,6 +230,20 @@ describe("a client over its limits", () => {
     for await (const message of pipe) back.push(message[0]!);
     expect(back).toEqual(Array.from({ length: 60 }, (_, n) => n));
     expect(performance.now() - started).toBeGreaterThan(450);
+  });
+
+  test("pays for guessing names as for opening", async () => {
+    const setup = await startGateway({
+      ca,
+      clock: { ...systemClock, now: () => 0 },
+      rules: [{ clients: ["*"], targets: ["other"], limits: { opens: { perSecond: 1, burst: 2 } } }],
+    });
+    open.push(setup);
+    const one = await client(setup.port, ca.client("alice"));
+    const codes: string[] = [];
+    for (const name of ["echo", "nothing-of-that-name", "echo"])
+      codes.push((await one.open(name).catch(({ code }: { code: string }) => code)) as string);
+    expect(codes).toEqual(["forbidden", "forbidden", "rate_limited"]);
   });
 
   test("does not learn from the answer whether a target exists", async () => {

@@ -203,6 +203,17 @@ describe("a reload", () => {
     expect(again.port).toBe(port);
   });
 
+  test("that would have been taken is refused when the gateway is closed meanwhile, and its new port is free again", async () => {
+    const port = await freePort();
+    const setup = await start();
+    const reload = setup.gateway.reload({ ...setup.config, listeners: [...setup.config.listeners, listener(port)] });
+    for (let turn = 0; turn < 3; turn++) await Promise.resolve(); // it has begun, and its listener has not
+    await Promise.all([setup.gateway.close(), expect(reload).rejects.toMatchObject({ code: "draining" })]);
+    expect(setup.gateway.status().version).toBe(1);
+    await using again = await startGateway({ ca, config: { listeners: [listener(port)] } });
+    expect(again.port).toBe(port);
+  });
+
   test("before it serves, in a drain and after the end is refused and does no harm", async () => {
     const setup = await start();
     const client = await dial(setup.port);

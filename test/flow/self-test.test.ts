@@ -30,6 +30,31 @@ test("a gateway that has tried its own doors has logged, counted and charged not
   await client.close();
 });
 
+test("who comes while a gateway tries its doors is not served yet, and is told so", async () => {
+  const free = await startGateway({ ca });
+  await free.close();
+  const listener = { serverNames: new Map<string, string>(), alpn: [] } as const;
+  const listeners = [free.port, 0, 0, 0].map((port) => ({ ...listener, listen: { kind: "tcp", host: "127.0.0.1", port } as const }));
+  const { certificate, key } = ca.client("alice");
+  const knock = (): Promise<string> =>
+    connect({ gateway: `127.0.0.1:${free.port}`, certificate, key, ca: ca.certificate }).then(
+      async (client) => {
+        await client.close();
+        return "in";
+      },
+      ({ code }: { code: string }) => code,
+    );
+  const answers: string[] = [];
+  const knocking = (async () => {
+    while (answers.at(-1) !== "in") answers.push(await knock());
+  })();
+  await using setup = await startGateway({ ca, config: { selfTest: "required", listeners } });
+  expect(setup.lines("connection open")).toEqual([]); // ready is it only now
+  await knocking;
+  expect(new Set(answers)).toEqual(new Set(["unreachable", "draining", "in"]));
+  expect(new Set(setup.lines("refused").map(({ reason }) => reason))).toEqual(new Set(["draining"]));
+});
+
 test("a gateway that is told to skip it says so at the start", async () => {
   await using setup = await startGateway({ ca, config: { selfTest: "skip" } });
   expect(setup.log).toEqual([expect.objectContaining({ level: "warn", event: "self-test skipped" })]);

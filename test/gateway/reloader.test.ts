@@ -7,6 +7,7 @@ import { PipegateError } from "../../src/base/error.ts";
 import { watchFiles } from "../../src/base/watch.ts";
 import type { LoadedConfig } from "../../src/config/load.ts";
 import { Reloader } from "../../src/gateway/reloader.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 
 let folder: string;
@@ -57,6 +58,23 @@ test("what is written while a load is under way is loaded after it", async () =>
   await expect.poll(() => setup.lines("config reloaded").at(-1)).toEqual({ version: 3, changes: ["maxMessage"] });
 });
 
+test("a file that a config names for the first time is read once more when it is watched, and watched from then on", async () => {
+  const more = join(folder, "more");
+  const seen: string[] = [];
+  const load = async (): Promise<LoadedConfig> => {
+    seen.push(await readFile(more, "utf8"));
+    if (seen.length === 1) await writeFile(more, "b"); // before anybody watches it
+    return { ...setup.config, file, files: [file, more] };
+  };
+  await writeFile(more, "a");
+  const watch = (files: readonly string[], changed: () => void) => watchFiles(files, { clock: systemClock, changed, intervalMs: 20 });
+  reloader = new Reloader([file], { gateway: setup.gateway, clock: systemClock, load, watch });
+  await expect.poll(() => seen, { timeout: 5_000 }).toEqual(["a", "b"]);
+  await reloader.request();
+  await writeFile(more, "cd");
+  await expect.poll(() => seen.at(-1), { timeout: 5_000 }).toBe("cd");
+});
+
 test("requests that come while a load is under way share the next one", async () => {
   let go!: () => void;
   const held = new Promise<void>((resolve) => (go = resolve));
@@ -80,4 +98,33 @@ test("a load that fails is told once, and one that fails while the gateway drain
   expect(await setup.gateway.metrics()).toMatch(/pipegate_config_reload_failed 0/u);
   await setup.gateway.drain(0);
   expect(await asked.request()).toMatchObject({ ok: false, lines: [expect.stringMatching(/closed/u)] });
+});
+
+test("a load that failed is tried again after 5 s, until it is taken; then no more, and not once it is stopped", async () => {
+  const clock = new FakeClock();
+  const outcomes: boolean[] = [];
+  let good = false;
+  const load = (): Promise<LoadedConfig> => {
+    outcomes.push(good);
+    return good ? Promise.resolve({ ...setup.config, file, files: [file] }) : Promise.reject(new PipegateError("config", "no such thing"));
+  };
+  const watch = () => ({ watch: () => Promise.resolve(), extend: () => Promise.resolve(), stop: () => {} });
+  reloader = new Reloader([file], { gateway: setup.gateway, clock, load, watch });
+  const timers = (): number => clock.waiting;
+  await expect.poll(timers).toBe(1);
+  clock.advance(4_999);
+  expect(outcomes).toEqual([false]);
+  clock.advance(1);
+  await expect.poll(() => outcomes).toEqual([false, false]);
+  await expect.poll(timers).toBe(1);
+  expect(setup.lines("config refused").length).toBe(1); // what it says is still the same
+  good = true;
+  clock.advance(5_000);
+  await expect.poll(() => setup.gateway.status().reloadFailure).toBeUndefined();
+  expect([outcomes, timers()]).toEqual([[false, false, true], 0]);
+  good = false;
+  await reloader.request();
+  expect(timers()).toBe(1);
+  reloader.stop();
+  expect(timers()).toBe(0);
 });

@@ -1,7 +1,7 @@
 /** Each of the repository's own rules must see what is planted, and leave alone what is right. */
 import { describe, expect, test } from "vitest";
 import { checkContents } from "../../scripts/check-package.ts";
-import { checkText, checkVersions } from "../../scripts/check-repository.ts";
+import { checkCases, checkText, checkVersions } from "../../scripts/check-repository.ts";
 
 const head = "/** A file. */\n";
 
@@ -30,6 +30,27 @@ describe("the repository's rules", () => {
 
   test("want one exact version of each dependency", () => {
     expect(checkVersions({ dependencies: { a: "1.2.3" }, devDependencies: { b: "^1.2.3", c: "*", d: "1.2" } })).toHaveLength(3);
+  });
+});
+
+describe("the list of cases", () => {
+  const read = (path: string): string | undefined => (path === "a/b.test.ts" ? 'test("holds to the end", () => {});' : undefined);
+  const row = (cell: string): string[] => checkCases(`| case | test |\n|---|---|\n| one | ${cell} |`, read);
+
+  test("is right when each row names a test that is there", () => {
+    expect(row('`a/b.test.ts` "holds to", "holds"')).toEqual([]);
+  });
+
+  test.each([
+    ["a file that is not there", '`a/c.test.ts` "holds"', "docs/cases.md:3: there is no test/a/c.test.ts"],
+    [
+      "a test that is not there",
+      '`a/b.test.ts` "holds", "to the end"',
+      "docs/cases.md:3: test/a/b.test.ts has no test that begins with: to the end",
+    ],
+    ["no test at all", "by hand", "docs/cases.md:3: names no test"],
+  ])("is faulty with %s", (_, cell, fault) => {
+    expect(row(cell)).toEqual([fault]);
   });
 });
 

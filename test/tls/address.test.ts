@@ -34,7 +34,8 @@ describe("a listener on a unix socket", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("replaces a socket that nobody listens on, and refuses one that somebody does", async () => {
+  /** A socket as a killed program leaves it. */
+  async function leaveStale(): Promise<void> {
     const program = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
     writeFileSync(join(folder, "dies.cjs"), program);
     await once(
@@ -44,10 +45,27 @@ describe("a listener on a unix socket", () => {
       "close",
     );
     expect(lstatSync(path).isSocket()).toBe(true);
+  }
+
+  test("replaces a socket that nobody listens on, and refuses one that somebody does", async () => {
+    await leaveStale();
     const door = await openDoor(at(path));
     await expect(openDoor(at(path))).rejects.toMatchObject(config(/already in use/));
     expect(existsSync(path)).toBe(true);
     await door.close();
+  });
+
+  test("is had by one of those who want it at the same time, whether a stale one lies there or nothing", async () => {
+    for (const stale of [true, false]) {
+      if (stale) await leaveStale();
+      const doors = await Promise.allSettled(Array.from({ length: 5 }, () => openDoor(at(path))));
+      const open = doors.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+      expect(open.length).toBe(1);
+      const socket = connectTls({ path, ...clientOptions(ca, alice) });
+      expect(String((await once(socket, "data"))[0])).toBe("hello\n");
+      socket.destroy();
+      await open[0]!.close();
+    }
   });
 
   test("never removes a file, a folder or a link, also not one to a stale socket", async () => {
