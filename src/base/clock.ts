@@ -20,13 +20,23 @@ export interface Clock {
 
 const longest = 2 ** 31 - 1; // setTimeout fires at once beyond this
 
+class SystemTimer implements Timer {
+  readonly #handle: ReturnType<typeof setTimeout>;
+
+  constructor(act: () => void, ms: number) {
+    this.#handle = setTimeout(act, ms);
+    (this.#handle as { unref?: () => void }).unref?.();
+  }
+  cancel(): void {
+    clearTimeout(this.#handle);
+  }
+}
+
 export const systemClock: Clock = {
   wall: () => Date.now(),
   now: () => performance.now(),
   after(ms, act) {
-    const handle = setTimeout(act, Math.min(Math.max(0, Math.ceil(ms)), longest));
-    (handle as { unref?: () => void }).unref?.();
-    return { cancel: () => clearTimeout(handle) };
+    return new SystemTimer(act, Math.min(Math.max(0, Math.ceil(ms)), longest));
   },
   soon: (act) => void setImmediate(act),
 };

@@ -198,13 +198,10 @@ export class Connections {
       else this.#options.clock.after(permit.broken.retryAfter, () => stream.release());
       return;
     }
-    const gone = new AbortController();
-    stream.onBroken = () => gone.abort();
-    this.#options.opener.dial(permit, {
+    stream.onBroken = this.#options.opener.dial(permit, {
       channel: stream,
       id: `${facts.id}.${stream.id}`,
       facts,
-      gone: gone.signal,
       accept: () => {
         stream.onBroken = undefined;
         stream.accept();
@@ -232,9 +229,6 @@ export class Connections {
       channel.reset(permit.broken);
       return;
     }
-    const gone = new AbortController();
-    const left = (): void => gone.abort();
-    connection.socket.once("close", left);
     let enough: Timer | undefined;
     const live: Live = {
       facts,
@@ -244,12 +238,14 @@ export class Connections {
       close: (broken) => channel.reset(broken),
     };
     this.#came(live);
-    this.#options.opener.dial(permit, {
+    let giveUp: (() => void) | undefined;
+    giveUp = this.#options.opener.dial(permit, {
       channel,
       id: `${facts.id}.1`,
       facts,
-      gone: gone.signal,
-      accept: () => void connection.socket.off("close", left),
+      accept: () => {
+        if (giveUp !== undefined) socket.off("close", giveUp);
+      },
       done: (broken) => {
         leave();
         enough?.cancel();
@@ -257,6 +253,7 @@ export class Connections {
         this.#options.journal.connectionClose(facts, { openedAt, pipes: 1, broken: live.ended ?? broken });
       },
     });
+    if (giveUp !== undefined) socket.once("close", giveUp);
   }
 
   // ---- later moments

@@ -6,7 +6,7 @@
 import type { Break, Channel } from "../base/channel.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Steps } from "../base/steps.ts";
-import { PipegateError } from "../base/error.ts";
+import type { PipegateError } from "../base/error.ts";
 import { isReason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
 import type { ConnectionFacts, Journal } from "../journal.ts";
@@ -41,8 +41,6 @@ export interface ClientEnd {
   readonly channel: Channel;
   readonly id: string;
   readonly facts: ConnectionFacts;
-  /** Fires when the client went away while we dialled. */
-  readonly gone: AbortSignal;
   accept(): void;
   done(broken: Break | undefined): void;
 }
@@ -95,48 +93,43 @@ export class Opener {
     for (const rule of knowingShadows(snapshot().policy, identity)) journal.shadow(rule, { connection: id, identity });
   }
 
-  /** Dials the target and joins the two; the end hears of it either way. */
-  dial(permit: Permitted, end: ClientEnd): void {
-    const { journal, snapshot } = this.#options;
+  /** Dials the target and joins the two; the end hears of it either way. What gives up; undefined when there is nothing to give up any more. */
+  dial(permit: Permitted, end: ClientEnd): (() => void) | undefined {
+    let isOver = false;
     const { channel, facts } = end;
-    const fail = (broken: Break): void => {
-      permit.lease.release();
-      channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
-      if (broken.reason !== "cancelled") {
-        journal.refusal({
-          ...broken,
-          connection: facts.id,
-          source: facts.source,
-          identity: facts.identity,
-          target: permit.target.name,
-        });
-      }
-      end.done(broken);
-    };
-    const request = {
-      messages: channel.messages,
-      maxMessageBytes: snapshot().config.maxMessageBytes,
-      identity: facts.identity,
-      signal: end.gone,
-    };
-    permit.target.open(request).then(
-      (opened) => {
-        if (end.gone.aborted) {
-          opened.channel.reset({ reason: "cancelled" });
-          return fail({ reason: "cancelled" });
-        }
-        const late = this.#lapsed(permit, facts.identity);
-        if (late !== undefined) {
-          opened.channel.reset({ reason: "cancelled" });
-          return fail(late);
-        }
-        this.#join(permit, { end, back: opened.channel, backEnd: opened.backEnd });
+    const { identity } = facts;
+    const request = { messages: channel.messages, maxMessageBytes: this.#options.snapshot().config.maxMessageBytes, identity };
+    const opening = permit.target.open(request, {
+      opened: (back, backEnd) => {
+        isOver = true;
+        const late = this.#lapsed(permit, identity);
+        if (late === undefined) return this.#join(permit, { end, back, backEnd });
+        back.reset({ reason: "cancelled" });
+        this.#fail(permit, { end, broken: late });
       },
-      (error: unknown) => {
-        if (end.gone.aborted) return fail({ reason: "cancelled" });
-        fail(asBreak(error));
+      failed: (error) => {
+        isOver = true;
+        this.#fail(permit, { end, broken: asBreak(error) });
       },
-    );
+    });
+    if (isOver) return undefined;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      opening.cancel();
+      this.#fail(permit, { end, broken: { reason: "cancelled" } });
+    };
+  }
+
+  #fail({ lease, target }: Permitted, { end, broken }: { readonly end: ClientEnd; readonly broken: Break }): void {
+    const { channel, facts } = end;
+    lease.release();
+    channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
+    if (broken.reason !== "cancelled") {
+      const { id: connection, source, identity } = facts;
+      this.#options.journal.refusal({ ...broken, connection, source, identity, target: target.name });
+    }
+    end.done(broken);
   }
 
   /** Why what was permitted before it was dialled is so no more. */
@@ -202,7 +195,6 @@ export class Opener {
   }
 }
 
-function asBreak(error: unknown): Break {
-  if (error instanceof PipegateError && isReason(error.code)) return { reason: error.code, detail: error.message };
-  return { reason: "internal", detail: error instanceof Error ? error.message : String(error) };
+function asBreak({ code, message }: PipegateError): Break {
+  return { reason: isReason(code) ? code : "internal", detail: message };
 }

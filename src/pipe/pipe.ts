@@ -3,7 +3,7 @@
  * Promises: bytes and messages arrive in order and whole or the end that misses some sees a break, never an end; at most one
  * chunk is held each way beyond what the channels hold. Leaves to others: opening the channels, what the throttles allow.
  */
-import type { Break, Channel } from "../base/channel.ts";
+import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 
 /** The part of a client's throttle that a copy needs; `unlimited` (policy/throttle.ts) always says true. */
@@ -27,27 +27,40 @@ export interface PipeOptions {
 
 const HALF_CLOSED_MS = 300_000;
 
-/** One direction: from `source` into `sink`. */
-class Way {
+/** What a direction tells its pipe. */
+interface WayOwner {
+  /** Its source has ended. */
+  ended(): void;
+  /** Its source is closed. */
+  closed(way: Way, broken: Break | undefined): void;
+}
+
+/** One direction, from `source` into `sink`: the source's events come here. */
+class Way implements ChannelEvents {
   bytes = 0;
   messages = 0;
   /** Grows with whatever the sink took. */
   progress = 0;
   waits: "limit" | "sink" | undefined;
+  readonly sink: Channel;
+  /** The other direction: what drains our source is what it writes. */
+  back: Way | undefined;
   readonly #source: Channel;
-  readonly #sink: Channel;
   readonly #gate: Gate | undefined;
+  readonly #owner: WayOwner;
   #held: Uint8Array | undefined;
   #heldLast = false;
+  #resume: (() => void) | undefined;
 
-  constructor(source: Channel, sink: Channel, gate: Gate | undefined) {
-    this.#source = source;
-    this.#sink = sink;
-    this.#gate = gate;
+  constructor(owner: WayOwner, ends: { readonly source: Channel; readonly sink: Channel; readonly gate: Gate | undefined }) {
+    this.#owner = owner;
+    this.#source = ends.source;
+    this.sink = ends.sink;
+    this.#gate = ends.gate;
   }
 
   data(chunk: Uint8Array, last: boolean): void {
-    if (this.#gate !== undefined && !this.#gate.admit(chunk.length, last ? 1 : 0, this.#resume)) {
+    if (this.#gate !== undefined && !this.#gate.admit(chunk.length, last ? 1 : 0, (this.#resume ??= () => this.#admitted()))) {
       this.#held = chunk;
       this.#heldLast = last;
       this.waits = "limit";
@@ -61,33 +74,43 @@ class Way {
     this.progress++;
     this.bytes += chunk.length;
     if (last) this.messages++;
-    if (this.#sink.write(chunk, last)) return;
+    if (this.sink.write(chunk, last)) return;
     this.waits = "sink";
     this.#source.pause();
   }
 
-  readonly #resume = (): void => {
+  #admitted(): void {
     const chunk = this.#held;
     if (chunk === undefined) return;
     this.#held = undefined;
     this.waits = undefined;
     this.#pass(chunk, this.#heldLast);
     if (this.waits === undefined) this.#source.resume();
-  };
+  }
+
+  end(): void {
+    this.sink.closeWrite();
+    this.#owner.ended();
+  }
 
   drained(): void {
+    this.back?.goOn();
+  }
+
+  /** The sink takes more. */
+  goOn(): void {
     this.progress++;
     if (this.waits !== "sink") return;
     this.waits = undefined;
     this.#source.resume();
   }
 
-  end(): void {
-    this.#sink.closeWrite();
+  closed(broken: Break | undefined): void {
+    this.#owner.closed(this, broken);
   }
 
   stop(): void {
-    if (this.#held === undefined) return;
+    if (this.#held === undefined || this.#resume === undefined) return;
     this.#held = undefined;
     this.#gate?.cancel(this.#resume);
   }
@@ -112,13 +135,21 @@ export class Pipe {
     this.#client = client;
     this.#target = target;
     this.#options = options;
-    const inbound = new Way(client, target, options.inbound);
-    const outbound = new Way(target, client, options.outbound);
+    const owner: WayOwner = {
+      ended: () => {
+        if (this.#timer === undefined) this.#watchEnding();
+      },
+      closed: (way, broken) => this.#closed(way, broken),
+    };
+    const inbound = new Way(owner, { source: client, sink: target, gate: options.inbound });
+    const outbound = new Way(owner, { source: target, sink: client, gate: options.outbound });
+    inbound.back = outbound;
+    outbound.back = inbound;
     this.inbound = inbound;
     this.outbound = outbound;
     this.#ways = [inbound, outbound];
-    this.#join(client, { way: inbound, back: outbound, other: target });
-    this.#join(target, { way: outbound, back: inbound, other: client });
+    client.attach(inbound);
+    target.attach(outbound);
   }
 
   /** Breaks the pipe off. The ends learn the reason; the detail is for our log. */
@@ -128,23 +159,13 @@ export class Pipe {
     this.#target.reset({ reason: broken.reason });
   }
 
-  #join(channel: Channel, { way, back, other }: { readonly way: Way; readonly back: Way; readonly other: Channel }): void {
-    channel.attach({
-      data: (chunk, last) => way.data(chunk, last),
-      end: () => {
-        way.end();
-        if (this.#timer === undefined) this.#watchEnding();
-      },
-      drained: () => back.drained(),
-      closed: (broken) => {
-        if (broken !== undefined) {
-          this.#break(broken);
-          // The reason crosses, the detail does not: it names back ends, and is for our log.
-          other.reset({ reason: (this.#broken ?? broken).reason });
-        }
-        if (--this.#open === 0) this.#finish();
-      },
-    });
+  #closed({ sink }: Way, broken: Break | undefined): void {
+    if (broken !== undefined) {
+      this.#break(broken);
+      // The reason crosses, the detail does not: it names back ends, and is for our log.
+      sink.reset({ reason: (this.#broken ?? broken).reason });
+    }
+    if (--this.#open === 0) this.#finish();
   }
 
   #break(broken: Break): void {

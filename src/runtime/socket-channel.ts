@@ -239,6 +239,7 @@ class SocketChannel implements Channel {
     }
     if (this.#closedGiven || (this.#broken === undefined && !this.#endGiven)) return;
     this.#closedGiven = true;
+    this.#events = undefined; // a TLS socket outlives its end by a while: whatever hung on it need not
     events.closed(this.#broken);
   }
 

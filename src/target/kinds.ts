@@ -1,10 +1,11 @@
 /** Makes a target of its options. Promises: what cannot be kept on this runtime is refused here, before anything is served. */
 import type { SocketAddress } from "../base/address.ts";
-import { dial, dialTls, type DialTls } from "../runtime/dial.ts";
+import { Dialler } from "../runtime/dial.ts";
+import { dialTls } from "../runtime/dial-tls.ts";
 import { echoChannel } from "./echo.ts";
 import { frameChannel } from "./framing.ts";
 import { GatheringBudget } from "./gathering.ts";
-import type { Opened, Target, TargetOptions } from "./target.ts";
+import type { Target, TargetOptions } from "./target.ts";
 
 type StreamOptions = Exclude<TargetOptions, { readonly kind: "builtin" }>;
 
@@ -14,21 +15,36 @@ export function createTarget(
   options: TargetOptions,
   { budget = new GatheringBudget() }: { readonly budget?: GatheringBudget } = {},
 ): Target {
-  if (options.kind === "builtin") {
-    return { name, open: (request) => Promise.resolve<Opened>({ channel: echoChannel(request), backEnd: "echo" }) };
-  }
-  return streamTarget(name, options, budget);
+  return options.kind === "builtin" ? echoTarget(name) : streamTarget(name, options, budget);
+}
+
+const opened = { cancel: (): void => {} };
+
+function echoTarget(name: string): Target {
+  return {
+    name,
+    open({ messages }, events) {
+      events.opened(echoChannel({ messages }), "echo");
+      return opened;
+    },
+  };
 }
 
 function streamTarget(name: string, options: StreamOptions, budget: GatheringBudget): Target {
   const addresses: readonly SocketAddress[] = options.kind === "unix" ? [{ kind: "unix", path: options.path }] : options.addresses;
-  const tls: DialTls | undefined = options.kind === "tls" ? dialTls(options) : undefined;
+  const tls = options.kind === "tls" ? { tls: dialTls(options) } : {};
+  const dialler = new Dialler(addresses, { timeoutMs: options.dialTimeoutMs, ...tls });
+  const { framing } = options;
   return {
     name,
-    async open({ messages, maxMessageBytes, identity, signal }) {
-      const { channel, text } = await dial(addresses, { timeoutMs: options.dialTimeoutMs, signal, ...(tls === undefined ? {} : { tls }) });
-      const gathering = { budget, owner: identity.principal };
-      return { channel: messages ? frameChannel(channel, options.framing, { maxMessageBytes, gathering }) : channel, backEnd: text };
+    open({ messages, maxMessageBytes, identity }, events) {
+      return dialler.dial({
+        connected: (channel, text) => {
+          const gathering = { budget, owner: identity.principal };
+          events.opened(messages ? frameChannel(channel, framing, { maxMessageBytes, gathering }) : channel, text);
+        },
+        failed: (error) => events.failed(error),
+      });
     },
   };
 }

@@ -1,6 +1,7 @@
 /** What a target is: a named back end that can be opened as a channel. Each kind has a file of its own; kinds.ts picks. */
 import type { TcpAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
+import type { PipegateError } from "../base/error.ts";
 import type { Identity } from "../identity/identity.ts";
 
 /** How messages travel to a byte-stream back end: length-prefixed big-endian (u32, u16), LEB128 length, one a line, or boundaries given up. */
@@ -35,18 +36,18 @@ export interface OpenRequest {
   readonly messages: boolean;
   readonly maxMessageBytes: number;
   readonly identity: Identity;
-  /** Aborted when the opener went away: give up dialling. */
-  readonly signal: AbortSignal;
 }
 
-export interface Opened {
-  readonly channel: Channel;
-  /** Which back end was reached, for the log: `127.0.0.1:5432`, `unix:/run/x.sock`, `echo`. */
-  readonly backEnd: string;
+/** One of the two, once, perhaps before `open` has returned; none after `cancel`. */
+export interface OpenEvents {
+  /** `backEnd`: which one was reached, for the log: `127.0.0.1:5432`, `unix:/run/x.sock`, `echo`. */
+  opened(channel: Channel, backEnd: string): void;
+  /** `target_unavailable` or `target_timeout`. */
+  failed(error: PipegateError): void;
 }
 
 export interface Target {
   readonly name: string;
-  /** Rejects with a PipegateError: target_unavailable, target_timeout, or cancelled when `signal` fired. */
-  open(request: OpenRequest): Promise<Opened>;
+  /** Call `cancel` when the opener went away; it is harmless afterwards. */
+  open(request: OpenRequest, events: OpenEvents): { cancel(): void };
 }

@@ -43,6 +43,11 @@ export class Handshakes {
     return undefined;
   }
 
+  /** Whether it is under way, or waits for its answer. */
+  has(socket: Socket): boolean {
+    return this.#bySocket.has(socket);
+  }
+
   /** `late` is called when it is still here after `timeoutMs`. */
   enter(socket: Socket, { source, timeoutMs, late }: { readonly source: Source; readonly timeoutMs: number; late(): void }): void {
     this.#add(socket, { source, timer: this.#clock.after(timeoutMs, late), isRefused: false });

@@ -189,6 +189,7 @@ class Door implements Listener {
     socket.on("close", () => {
       this.#open--;
       giveBack();
+      if (!this.#handshakes.has(socket)) return;
       const { bytesRead } = socket;
       // The TLS stack closes first and says why a moment later.
       setImmediate(() => this.#refuse(socket, handshakeFailure({ code: "ECONNRESET", message: "socket hang up" }, { bytesRead })));

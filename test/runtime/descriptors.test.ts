@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { createDescriptors, parseLimit } from "../../src/runtime/descriptors.ts";
-import { dial } from "../../src/runtime/dial.ts";
+import { dial } from "../support/dialled.ts";
 
 describe("the descriptors of a process", () => {
   test("are for clients up to a half, for back ends what clients leave, and for both again what is given back", () => {
@@ -65,7 +65,7 @@ describe("the descriptors of a process", () => {
     const address = { kind: "tcp", host: "127.0.0.1", port: (server.address() as AddressInfo).port } as const;
     let left = 1;
     const descriptors = { burst: 1, forClient: () => undefined, forBackEnd: () => (left === 0 ? undefined : (left--, () => void left++)) };
-    const options = { timeoutMs: 5_000, signal: new AbortController().signal, descriptors };
+    const options = { timeoutMs: 5_000, descriptors };
     const accepted = once(server, "connection") as Promise<[Socket]>;
     const { channel } = await dial([address], options);
     await accepted;

@@ -4,15 +4,15 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
-import { dial, type DialOptions, dialTls } from "../../src/runtime/dial.ts";
+import { dialTls } from "../../src/runtime/dial-tls.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { createTestCa, type Issued, type LeafOptions } from "../support/mint.ts";
+import { dial, type DialOptions } from "../support/dialled.ts";
 
 const ca = createTestCa();
 const day = 24 * 3_600_000;
-const never = new AbortController().signal;
 
 const open: BackEnd[] = [];
 afterEach(async () => {
@@ -44,7 +44,7 @@ async function failure(promise: Promise<unknown>): Promise<PipegateError> {
   throw new Error("it succeeded");
 }
 
-const how = (more: Partial<DialOptions> = {}): DialOptions => ({ timeoutMs: 10_000, signal: never, ...more });
+const how = (more: Partial<DialOptions> = {}): DialOptions => ({ timeoutMs: 10_000, ...more });
 const local = ({ port }: { readonly port: number }): SocketAddress => ({ kind: "tcp", host: "127.0.0.1", port });
 
 async function roundTrip(addresses: readonly SocketAddress[], options: DialOptions): Promise<string> {

@@ -1,9 +1,10 @@
 import { Buffer } from "node:buffer";
 import { afterEach, describe, expect, test } from "vitest";
-import { dial, dialTls } from "../../src/runtime/dial.ts";
+import { dialTls } from "../../src/runtime/dial-tls.ts";
 import { type BackEnd, halfClosing, silent, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { createTestCa } from "../support/mint.ts";
+import { dial } from "../support/dialled.ts";
 
 const ca = createTestCa();
 const own = ca.gateway();
@@ -29,7 +30,7 @@ describe.each(["tcp", "tls"] as const)("a %s channel that is reset after its end
           backEnds.push(backEnd);
           const tls = transport === "tls" ? { tls: dialTls({ ca: [ca.certificate] }) } : {};
           const address = { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
-          const { channel } = await dial([address], { timeoutMs: 5_000, signal: new AbortController().signal, ...tls });
+          const { channel } = await dial([address], { timeoutMs: 5_000, ...tls });
           const watch = new ChannelWatch(channel);
           await expect.poll(() => backEnd.connections, { timeout: 5_000, interval: 1 }).toBe(1); // under TLS it may know later than we
           if (behaviour === halfClosing) await watch.until(() => watch.ended);

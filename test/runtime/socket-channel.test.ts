@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Channel } from "../../src/base/channel.ts";
-import { dial, dialTls } from "../../src/runtime/dial.ts";
+import { dialTls } from "../../src/runtime/dial-tls.ts";
 import { socketChannel } from "../../src/runtime/socket-channel.ts";
 import {
   answering,
@@ -20,11 +20,11 @@ import {
 } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { createTestCa } from "../support/mint.ts";
+import { dial } from "../support/dialled.ts";
 
 const MiB = 1 << 20;
 const ca = createTestCa();
 const issued = ca.gateway();
-const never = new AbortController().signal;
 
 const open: (BackEnd | Channel)[] = [];
 afterEach(async () => {
@@ -50,7 +50,6 @@ async function reach(transport: Transport, behaviour: Behaviour): Promise<{ read
     : { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
   const { channel } = await dial([address], {
     timeoutMs: 10_000,
-    signal: never,
     ...(tls ? { tls: dialTls({ ca: [ca.certificate] }) } : {}),
   });
   open.push(channel);

@@ -1,7 +1,8 @@
 import { Buffer } from "node:buffer";
 import { afterEach, describe, expect, test } from "vitest";
+import type { Channel } from "../../src/base/channel.ts";
 import { createTarget } from "../../src/target/kinds.ts";
-import { type Framing, type OpenRequest, targetDefaults, type TargetOptions } from "../../src/target/target.ts";
+import { type Framing, type OpenRequest, type Target, targetDefaults, type TargetOptions } from "../../src/target/target.ts";
 import {
   answering,
   type BackEnd,
@@ -32,7 +33,6 @@ const request = (messages: boolean, maxMessageBytes = MiB): OpenRequest => ({
   messages,
   maxMessageBytes,
   identity: identityOf({ cn: "test" }),
-  signal: new AbortController().signal,
 });
 
 const kinds = ["tcp", "unix", "tls"] as const;
@@ -51,8 +51,14 @@ async function start(
   return kind === "tcp" ? { kind, addresses, ...stream } : { kind, addresses, ca: [ca.certificate], ...stream };
 }
 
+function opened(target: Target, how: OpenRequest): Promise<{ readonly channel: Channel; readonly backEnd: string }> {
+  return new Promise((resolve, reject) => {
+    target.open(how, { opened: (channel, backEnd) => resolve({ channel, backEnd }), failed: reject });
+  });
+}
+
 async function reach(options: TargetOptions, how: OpenRequest): Promise<ChannelWatch> {
-  const { channel } = await createTarget("it", options).open(how);
+  const { channel } = await opened(createTarget("it", options), how);
   expect(channel.messages).toBe(how.messages);
   return new ChannelWatch(channel);
 }
@@ -60,7 +66,7 @@ async function reach(options: TargetOptions, how: OpenRequest): Promise<ChannelW
 describe("targets", () => {
   test("echo gives back bytes and messages and is called echo", async () => {
     const target = createTarget("it", { kind: "builtin", builtin: "echo" });
-    expect([target.name, (await target.open(request(true))).backEnd]).toEqual(["it", "echo"]);
+    expect([target.name, (await opened(target, request(true))).backEnd]).toEqual(["it", "echo"]);
     for (const messages of [false, true]) {
       const watch = await reach({ kind: "builtin", builtin: "echo" }, request(messages));
       watch.channel.write(Buffer.from("a"), true);
