@@ -238,14 +238,13 @@ export class Connections {
       close: (broken) => channel.reset(broken),
     };
     this.#came(live);
-    let giveUp: (() => void) | undefined;
-    giveUp = this.#options.opener.dial(permit, {
+    const left = (): void => giveUp?.();
+    socket.once("close", left);
+    const giveUp = this.#options.opener.dial(permit, {
       channel,
       id: `${facts.id}.1`,
       facts,
-      accept: () => {
-        if (giveUp !== undefined) socket.off("close", giveUp);
-      },
+      accept: () => void socket.off("close", left),
       done: (broken) => {
         leave();
         enough?.cancel();
@@ -253,7 +252,6 @@ export class Connections {
         this.#options.journal.connectionClose(facts, { openedAt, pipes: 1, broken: live.ended ?? broken });
       },
     });
-    if (giveUp !== undefined) socket.once("close", giveUp);
   }
 
   // ---- later moments
