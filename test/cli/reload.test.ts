@@ -159,7 +159,7 @@ describe("a gateway that runs", () => {
           await writeFile(at("crl.pem"), ca.crl({}).pem.slice(0, 200));
           await writeFile(at("pipegate.yaml"), withList);
         },
-        /crl\.pem holds no revocation list/u,
+        /crl\.pem holds what is no whole revocation list/u,
       ],
       [
         "no list",
