@@ -149,7 +149,7 @@ describe("a client over its limits", () => {
   test("is told rate_limited with the time to wait, and comes in after that time", async () => {
     const setup = await startGateway({
       ca,
-      rules: [{ clients: ["spiffe://dev/agent/a"], limits: { opens: { perSecond: 5, burst: 2 } } }, { clients: ["*"] }],
+      rules: [{ clients: ["spiffe://dev/agent/a"], limits: { opens: { perSecond: 1, burst: 2 } } }, { clients: ["*"] }],
     });
     open.push(setup);
     const one = await client(setup.port, ca.client("a"));
@@ -161,7 +161,7 @@ describe("a client over its limits", () => {
     );
     expect(refused).toMatchObject({ code: "rate_limited" });
     expect(refused!.retryAfter).toBeGreaterThan(0);
-    expect(refused!.retryAfter).toBeLessThanOrEqual(200);
+    expect(refused!.retryAfter).toBeLessThanOrEqual(1_000);
     await new Promise((resolve) => setTimeout(resolve, refused!.retryAfter + 20));
     await one.open("echo");
   });
