@@ -1,14 +1,13 @@
 /**
  * The processes of a bench: started with a time limit, ended with everything they started, and what they cost.
- * Promises: no child outlives the bench; CPU and memory are those of a process and its descendants, from /proc (Linux).
+ * Promises: no child outlives the bench; CPU and memory are those of a process and its descendants (Linux).
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { createInterface, type Interface } from "node:readline";
 import process from "node:process";
 
-const ticksPerSecond = 100; // USER_HZ: fixed in Linux's interface to /proc
 const longestMs = 10 * 60_000;
 const live = new Set<ChildProcess>();
 
@@ -65,6 +64,15 @@ export class Child {
     ]);
     return JSON.parse(line) as Record<string, number>;
   }
+  /** Settles when a line of stderr has these words. */
+  async told(words: string): Promise<void> {
+    const found = new Promise<void>((resolve) => {
+      const look = (): void => (this.#errors.includes(words) ? resolve() : undefined);
+      this.process.stderr!.on("data", look);
+      look();
+    });
+    await Promise.race([found, this.ended.then(() => Promise.reject(new Error(`${this.#name} ended: ${this.errors}`)))]);
+  }
   say(line: string): void {
     this.process.stdin!.write(`${line}\n`);
   }
@@ -116,18 +124,10 @@ function descendants(pid: number): number[] {
   return found;
 }
 
-/** User and system seconds that the process and its descendants have used. */
-export function cpuSeconds(pid: number): number {
-  let ticks = 0;
-  for (const one of descendants(pid)) {
-    try {
-      const fields = readFileSync(`/proc/${one}/stat`, "utf8").split(") ").at(-1)!.split(" ");
-      ticks += Number(fields[11]) + Number(fields[12]);
-    } catch {
-      // ended
-    }
-  }
-  return ticks / ticksPerSecond;
+/** User and system seconds that the process and its descendants have used, by their clocks. `load`: the compiled load.c. */
+export function cpuSeconds(load: string, pid: number): number {
+  const text = execFileSync(load, ["cpu", ...descendants(pid).map(String)], { encoding: "utf8", timeout: 10_000 });
+  return (JSON.parse(text) as { seconds: number }).seconds;
 }
 
 /** Resident memory of the process and its descendants, KiB. */

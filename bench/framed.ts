@@ -1,12 +1,16 @@
 /**
  * The load for framed pipes: a client of pipegate/1 over the project's own session, in a process of its own.
  *
- *   framed.ts PORT messages-in SIZE COUNT       COUNT messages to the target `bulk`, until it has counted them
- *   framed.ts PORT messages-out SIZE COUNT      COUNT messages from the target `bulk`
- *   framed.ts PORT opens COUNT AT_ONCE          open `echo`, one byte echoed, close both ways
- *   framed.ts PORT echo SIZE WARM COUNT         round trips one after the other
- *   framed.ts PORT echo-beside SIZE WARM COUNT  the same, while another pipe of the session sends what it can
- *   framed.ts PORT hold SESSIONS PIPES          keeps sessions, then (after a line on stdin) pipes open, until stdin ends
+ *   framed.ts PORT messages-in SIZE COUNT STREAMS   COUNT messages to the target `bulk`, until it has counted them
+ *   framed.ts PORT messages-out SIZE COUNT STREAMS  COUNT messages from the target `bulk`
+ *   framed.ts PORT bulk-up SIZE COUNT               COUNT payloads of SIZE bytes through one pipe to `bulk`
+ *   framed.ts PORT bulk-down SIZE COUNT             as many bytes from `bulk`
+ *   framed.ts PORT opens COUNT AT_ONCE TARGET       open TARGET, one byte echoed, close both ways
+ *   framed.ts PORT echo SIZE WARM COUNT             round trips one after the other
+ *   framed.ts PORT echo-beside SIZE WARM COUNT      the same, while another pipe of the session sends what it can
+ *   framed.ts PORT hold SESSIONS                    keeps sessions open until stdin ends, and does what its lines say:
+ *                                                   `pipes TARGET COUNT` keeps pipes open, spread over the sessions, each with one
+ *                                                   byte echoed; `messages SIZE COUNT` is messages-in over the first session
  *
  * Certificates come from $CERTS. Answers are lines of JSON; the request to the bulk port is described in load.c.
  */
@@ -20,7 +24,7 @@ import { dialClient, type StreamClient } from "../src/client.ts";
 import type { Stream } from "../src/protocol/stream.ts";
 
 const [, , port, mode, ...words] = process.argv;
-const [first = 0, second = 0, third = 0] = words.map(Number);
+const [first = 0, second = 0, third = 0] = words.slice(0, 3).map(Number);
 const folder = process.env["CERTS"] ?? ".";
 const say = (answer: Readonly<Record<string, number>>): void => void process.stdout.write(`${JSON.stringify(answer)}\n`);
 
@@ -49,7 +53,12 @@ function request(kind: "u" | "d", { bytes, size }: { readonly bytes: number; rea
   return message;
 }
 
-async function messagesIn(client: StreamClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
+interface Messages {
+  readonly size: number;
+  readonly count: number;
+}
+
+async function messagesIn(client: StreamClient, { size, count }: Messages): Promise<void> {
   const stream = client.openStream("bulk", { messages: true });
   const message = Buffer.alloc(size);
   const bytes = count * (size + 4);
@@ -74,7 +83,7 @@ async function messagesIn(client: StreamClient, { size, count }: { readonly size
   if (answer.length !== 8 || answer.readBigUInt64BE() !== BigInt(bytes)) throw new Error(`the target counted ${answer.toString("hex")}`);
 }
 
-async function messagesOut(client: StreamClient, { size, count }: { readonly size: number; readonly count: number }): Promise<void> {
+async function messagesOut(client: StreamClient, { size, count }: Messages): Promise<void> {
   const stream = client.openStream("bulk", { messages: true });
   let messages = 0;
   let bytes = 0;
@@ -89,11 +98,61 @@ async function messagesOut(client: StreamClient, { size, count }: { readonly siz
   if (messages !== count || bytes !== count * size) throw new Error(`${messages} messages of ${count} came`);
 }
 
+/** The messages shared out over streams of the session. */
+async function overStreams(act: (share: Messages) => Promise<void>, all: Messages & { readonly streams: number }): Promise<void> {
+  const share = { size: all.size, count: Math.ceil(all.count / all.streams) };
+  await Promise.all(Array.from({ length: all.streams }, () => act(share)));
+}
+
+/** The request as bytes of a pipe that keeps no messages. */
+function asBytes(message: Buffer): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(message.length);
+  return Buffer.concat([head, message]);
+}
+
+async function bulkUp(client: StreamClient, { size, count }: Messages): Promise<void> {
+  const stream = client.openStream("bulk");
+  const payload = Buffer.alloc(size);
+  let sent = 0;
+  let answer = 0;
+  const send = (): void => {
+    while (sent < count) {
+      sent++;
+      if (!stream.write(payload, false)) return;
+    }
+  };
+  const closed = attach(stream, {
+    drained: send,
+    data: (chunk) => {
+      answer += chunk.length;
+      if (answer === 12) stream.closeWrite();
+    },
+  });
+  stream.write(asBytes(request("u", { bytes: size * count, size: 0 })), false);
+  send();
+  await closed;
+}
+
+async function bulkDown(client: StreamClient, { size, count }: Messages): Promise<void> {
+  const stream = client.openStream("bulk");
+  let left = size * count;
+  const closed = attach(stream, {
+    data: (chunk) => {
+      left -= chunk.length;
+      if (left === 0) stream.closeWrite();
+    },
+  });
+  stream.write(asBytes(request("d", { bytes: left, size: 0 })), false);
+  await closed;
+  if (left !== 0) throw new Error(`${left} bytes did not come`);
+}
+
 const byte = Buffer.from("x");
 
-/** Opens `echo` and has one byte come back; resolves to the stream, which is open. */
-async function echoed(client: StreamClient): Promise<{ readonly stream: Stream; readonly closed: Promise<void> }> {
-  const stream = client.openStream("echo");
+/** Opens the target and has one byte come back; resolves to the stream, which is open. */
+async function echoed(client: StreamClient, target: string): Promise<{ readonly stream: Stream; readonly closed: Promise<void> }> {
+  const stream = client.openStream(target);
   let came!: () => void;
   const back = new Promise<void>((resolve) => (came = resolve));
   const closed = attach(stream, { data: () => came() });
@@ -102,11 +161,14 @@ async function echoed(client: StreamClient): Promise<{ readonly stream: Stream; 
   return { stream, closed };
 }
 
-async function opens(client: StreamClient, { count, atOnce }: { readonly count: number; readonly atOnce: number }): Promise<void> {
+async function opens(
+  client: StreamClient,
+  { count, atOnce, target }: { readonly count: number; readonly atOnce: number; readonly target: string },
+): Promise<void> {
   let left = count;
   const work = async (): Promise<void> => {
     while (left-- > 0) {
-      const { stream, closed } = await echoed(client);
+      const { stream, closed } = await echoed(client, target);
       stream.closeWrite();
       await closed;
     }
@@ -150,32 +212,43 @@ function flood(client: StreamClient): void {
     while (stream.write(chunk, false)) continue;
   };
   attach(stream, { drained: send }).catch(() => {});
-  const head = Buffer.alloc(4);
-  head.writeUInt32BE(17);
-  stream.write(Buffer.concat([head, request("u", { bytes: Number.MAX_SAFE_INTEGER, size: 0 })]), false);
+  stream.write(asBytes(request("u", { bytes: Number.MAX_SAFE_INTEGER, size: 0 })), false);
   send();
 }
 
-async function hold({ sessions, pipes }: { readonly sessions: number; readonly pipes: number }): Promise<void> {
+async function hold(sessions: number): Promise<void> {
   const lines = createInterface({ input: process.stdin });
   const clients: StreamClient[] = [];
   for (let index = 0; index < sessions; index++) clients.push(await connect());
   say({ sessions });
-  await new Promise<void>((resolve) => lines.once("line", () => resolve()));
-  for (let index = 0; index < pipes; index++) (await echoed(clients[index % sessions]!)).closed.catch(() => {});
-  say({ pipes });
-  await new Promise<void>((resolve) => lines.once("close", () => resolve()));
+  for await (const line of lines) {
+    const [what, ...rest] = line.split(" ");
+    const started = performance.now();
+    if (what === "messages") await messagesIn(clients[0]!, { size: Number(rest[0]), count: Number(rest[1]) });
+    else {
+      for (let index = 0; index < Number(rest[1]); index++) (await echoed(clients[index % sessions]!, rest[0]!)).closed.catch(() => {});
+    }
+    say({ seconds: (performance.now() - started) / 1000 });
+  }
 }
 
+const timed: Readonly<Record<string, (client: StreamClient) => Promise<void>>> = {
+  "messages-in": (client) => overStreams((share) => messagesIn(client, share), { size: first, count: second, streams: third }),
+  "messages-out": (client) => overStreams((share) => messagesOut(client, share), { size: first, count: second, streams: third }),
+  "bulk-up": (client) => bulkUp(client, { size: first, count: second }),
+  "bulk-down": (client) => bulkDown(client, { size: first, count: second }),
+  opens: (client) => opens(client, { count: first, atOnce: second, target: words[2]! }),
+};
+
 async function main(): Promise<void> {
-  if (mode === "hold") return hold({ sessions: first, pipes: second });
+  if (mode === "hold") return hold(first);
+  const act = timed[mode ?? ""];
   const client = await connect();
-  const started = performance.now();
-  const seconds = (): void => say({ seconds: (performance.now() - started) / 1000 });
-  if (mode === "messages-in") await messagesIn(client, { size: first, count: second }).then(seconds);
-  else if (mode === "messages-out") await messagesOut(client, { size: first, count: second }).then(seconds);
-  else if (mode === "opens") await opens(client, { count: first, atOnce: second }).then(seconds);
-  else if (mode === "echo" || mode === "echo-beside") {
+  if (act !== undefined) {
+    const started = performance.now();
+    await act(client);
+    say({ seconds: (performance.now() - started) / 1000 });
+  } else if (mode === "echo" || mode === "echo-beside") {
     if (mode === "echo-beside") flood(client);
     await echo(client, { size: first, warm: second, count: third });
   } else throw new Error("usage: see the head of framed.ts");

@@ -1,49 +1,25 @@
-/** Figures gathered over rounds, their medians as Markdown tables, and what the floors of the project say about them. */
+/** Medians of what was measured as Markdown tables, and what the floors of the project say about them. */
+import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, type } from "node:os";
-import { figures } from "./loads.ts";
+import { join } from "node:path";
+import { root } from "../scripts/tree.ts";
+import { figures } from "./figures.ts";
+import type { Measured } from "./measured.ts";
 import type { Subject } from "./subjects.ts";
 
-export interface Measured {
-  /** Subject to figure to one value a round. */
-  readonly values: Record<string, Record<string, number[]>>;
-  readonly failures: string[];
-  add(subject: string, figure: string, value: number): void;
-  fail(subject: string, load: string, why: string): void;
-}
-
-export function into(): Measured {
-  const values: Record<string, Record<string, number[]>> = {};
-  const failures: string[] = [];
-  return {
-    values,
-    failures,
-    add: (subject, figure, value) => void ((values[subject] ??= {})[figure] ??= []).push(value),
-    fail: (subject, load, why) => void failures.push(`${subject} ${load}: ${why.split("\n")[0]}`),
-  };
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
-export interface ReportOptions {
+export interface Reported {
   readonly subjects: readonly Subject[];
   readonly absent: readonly string[];
   readonly rounds: number;
   readonly command: string;
 }
 
-export function report(measured: Measured, { subjects, absent, rounds, command }: ReportOptions): string {
-  const value = (subject: string, figure: string): number | undefined => {
-    const all = measured.values[subject]?.[figure];
-    return all === undefined ? undefined : median(all);
-  };
+export function report(measured: Measured, { subjects, absent, rounds, command }: Reported): string {
+  const value = measured.median;
   const shown = subjects.filter(({ name }) => measured.values[name] !== undefined);
   const rows = Object.entries(figures).filter(([figure]) => shown.some(({ name }) => value(name, figure) !== undefined));
   const lines = [
-    `\`${command}\`, ${new Date().toISOString().slice(0, 10)}; ${cpus().length} x ${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${type()} ${release()}; medians of ${rounds} rounds on loopback.`,
+    headline({ rounds, command }),
     "",
     `| | unit | ${shown.map(({ name, version }) => `${name} ${version}`).join(" | ")} |`,
     `|---|---|${shown.map(() => "--:").join("|")}|`,
@@ -58,7 +34,23 @@ export function report(measured: Measured, { subjects, absent, rounds, command }
   return lines.join("\n");
 }
 
-function rounded(value: number | undefined): string {
+/** The run in one line. */
+export function headline({ rounds, command }: Pick<Reported, "rounds" | "command">): string {
+  const machine = `${cpus().length} x ${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${type()} ${release()}`;
+  return `\`${command}\`, ${new Date().toISOString().slice(0, 10)}; ${machine}; medians of ${rounds} rounds on loopback.`;
+}
+
+/** Puts the text between the markers of a document. */
+export function writeInto(path: string, text: string): void {
+  const file = join(root, path);
+  const [begin, end] = ["<!-- bench: what follows is written by npm run bench -->", "<!-- bench: end -->"];
+  const page = readFileSync(file, "utf8");
+  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`${path} has lost its markers`);
+  writeFileSync(file, `${page.slice(0, from + begin.length)}\n\n${text}\n${page.slice(to)}`);
+}
+
+export function rounded(value: number | undefined): string {
   if (value === undefined) return "";
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
