@@ -66,6 +66,20 @@ const stages: readonly Stage[] = [
     thorough: true,
     minutes: 10,
   },
+  {
+    name: "counts",
+    about: "instructions and bytes of the inner loops beside the recorded ones",
+    command: [...node, "bench/counts.ts"],
+    thorough: true,
+    minutes: 6,
+  },
+  {
+    name: "smoke",
+    about: "what loads cost beside nginx, as ratios, beside the recorded ones",
+    command: [...node, "bench/smoke.ts"],
+    thorough: true,
+    minutes: 10,
+  },
 ];
 
 interface Result {
