@@ -5,7 +5,7 @@ import type { Running } from "./subjects.ts";
 
 export async function bulk(on: Running, using: Using, way: "up" | "down"): Promise<Found> {
   const bytes = 1e9 / using.divide;
-  await raw(using, way, on.bulk, bytes / 5); // warm: compilers and windows have settled in a gateway that has run for a while
+  await raw(using, way, on.bulk, 3e8 / Math.min(4, using.divide)); // warm: compilers and windows settle in a gateway that runs for a while
   const { cpu, seconds } = await costing(() => raw(using, way, on.bulk, bytes), { on, using });
   return { [`${way}Cpu`]: (cpu / bytes) * 1e9, [`${way}Rate`]: bytes / seconds / 1e9 };
 }

@@ -1,5 +1,5 @@
 /**
- * The stage `smoke` of the tests: pipegate beside nginx under small loads, as ratios, compared with those of bench/ratios.json.
+ * The stage `smoke` of the tests: pipegate beside a plain proxy on the same Node under small loads, as ratios, compared with those of bench/ratios.json.
  * `--record` writes that file anew, from more rounds: do it on a quiet machine, and say in the commit why they changed.
  * Promises: a ratio beyond its bound is measured again in more rounds before it counts; the status is 1 then. Each side's figure is
  * the least CPU of its rounds: what else the machine does only ever adds to it. docs/performance.md says why the bounds are so wide.
@@ -12,10 +12,9 @@ import { parseArgs } from "node:util";
 import { root } from "../scripts/tree.ts";
 import { fewMessages, framedBulk, opens } from "./framed-loads.ts";
 import type { Load } from "./loads.ts";
-import { peers } from "./peers.ts";
 import { bulk, connections } from "./raw-loads.ts";
 import { type Plan, runRounds } from "./rounds.ts";
-import { pipegate } from "./subjects.ts";
+import { pipegate, plainProxy } from "./subjects.ts";
 
 const file = join(root, "bench/ratios.json");
 /** A ratio may be so many times the recorded one. */
@@ -36,16 +35,16 @@ type Least = (figure: string) => number;
 /** CPU s/GB of 256 B messages, of which so many thousand cost a CPU second. */
 const perGb = (thousands: number): number => 1e9 / 256 / 1000 / thousands;
 
-const ratios: Readonly<Record<string, (own: Least, nginx: Least) => number>> = {
-  "raw up / nginx raw up": (own, nginx) => own("upCpu") / nginx("upCpu"),
-  "raw down / nginx raw down": (own, nginx) => own("downCpu") / nginx("downCpu"),
-  "connection / nginx connection": (own, nginx) => own("connectionCpu") / nginx("connectionCpu"),
-  "framed up / nginx raw up": (own, nginx) => own("framedUpCpu") / nginx("upCpu"),
-  "framed down / nginx raw down": (own, nginx) => own("framedDownCpu") / nginx("downCpu"),
-  "256 B messages in / nginx raw up": (own, nginx) => perGb(own("in256")) / nginx("upCpu"),
-  "256 B messages out / nginx raw down": (own, nginx) => perGb(own("out256")) / nginx("downCpu"),
-  "pipe opened / nginx connection": (own, nginx) => own("openCpu") / nginx("connectionCpu"),
-  "pipe to echo / nginx connection": (own, nginx) => own("loopCpu") / nginx("connectionCpu"),
+const ratios: Readonly<Record<string, (own: Least, plain: Least) => number>> = {
+  "raw up / plain raw up": (own, plain) => own("upCpu") / plain("upCpu"),
+  "raw down / plain raw down": (own, plain) => own("downCpu") / plain("downCpu"),
+  "connection / plain connection": (own, plain) => own("connectionCpu") / plain("connectionCpu"),
+  "framed up / plain raw up": (own, plain) => own("framedUpCpu") / plain("upCpu"),
+  "framed down / plain raw down": (own, plain) => own("framedDownCpu") / plain("downCpu"),
+  "256 B messages in / plain raw up": (own, plain) => perGb(own("in256")) / plain("upCpu"),
+  "256 B messages out / plain raw down": (own, plain) => perGb(own("out256")) / plain("downCpu"),
+  "pipe opened / plain connection": (own, plain) => own("openCpu") / plain("connectionCpu"),
+  "pipe to echo / plain connection": (own, plain) => own("loopCpu") / plain("connectionCpu"),
 };
 
 const values: Record<string, Record<string, number[]>> = {};
@@ -59,8 +58,8 @@ async function measure(plan: Plan): Promise<Readonly<Record<string, number>>> {
     (subject: string): Least =>
     (figure) =>
       figure.includes("256") ? Math.max(...values[subject]![figure]!) : Math.min(...values[subject]![figure]!);
-  const [own, nginx] = [least("pipegate node"), least("nginx")];
-  return Object.fromEntries(Object.entries(ratios).map(([name, of]) => [name, Number(of(own, nginx).toPrecision(3))]));
+  const [own, plain] = [least("pipegate node"), least(plainProxy.name)];
+  return Object.fromEntries(Object.entries(ratios).map(([name, of]) => [name, Number(of(own, plain).toPrecision(3))]));
 }
 
 function judge(found: Readonly<Record<string, number>>, recorded: Readonly<Record<string, number>>): readonly string[] {
@@ -69,9 +68,7 @@ function judge(found: Readonly<Record<string, number>>, recorded: Readonly<Recor
 
 async function main(): Promise<void> {
   const { values: words } = parseArgs({ options: { record: { type: "boolean", default: false } } });
-  const nginx = peers().found.find(({ name }) => name === "nginx");
-  if (nginx === undefined) throw new Error("no nginx to compare with: apt-get install nginx-light libnginx-mod-stream");
-  const plan: Plan = { rounds: words.record ? 5 : ROUNDS, subjects: [pipegate("node"), nginx], loads, divide: DIVIDE };
+  const plan: Plan = { rounds: words.record ? 5 : ROUNDS, subjects: [pipegate("node"), plainProxy], loads, divide: DIVIDE };
   let found = await measure(plan);
   if (words.record) return writeFileSync(file, `${JSON.stringify(found, null, 2)}\n`);
   const recorded = JSON.parse(readFileSync(file, "utf8")) as Readonly<Record<string, number>>;

@@ -136,6 +136,18 @@ export function pipegate(runtime: "node" | "deno"): Subject {
   };
 }
 
+/** The least that Node can do as a proxy (plain-proxy.ts), for ratios that no machine changes. */
+export const plainProxy: Subject = {
+  name: "plain node",
+  version: firstLine([join(bin, "node"), "--version"], /(\d+\.\d+\.\d+)/),
+  kind: "proxy",
+  async start({ folder, backend }) {
+    const [bulk, echo] = [await freePort(), await freePort()];
+    const ports = [bulk, backend.bulk, echo, backend.echo].map(String);
+    return running([join(bin, "node"), join(root, "bench/plain-proxy.ts"), folder, ...ports], { bulk, echo });
+  },
+};
+
 /** Certificates as every subject wants them: PEM files, keys for the owner alone. */
 export function writeCertificates(folder: string, made: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(made)) {

@@ -75,7 +75,7 @@ const stages: readonly Stage[] = [
   },
   {
     name: "smoke",
-    about: "what loads cost beside nginx, as ratios, beside the recorded ones",
+    about: "what loads cost beside a plain Node proxy, as ratios, beside the recorded ones",
     command: [...node, "bench/smoke.ts"],
     thorough: true,
     minutes: 10,
