@@ -64,13 +64,13 @@ async function opensOf(count: number, how: { readonly on: Running; readonly usin
   const { on, using, target } = how;
   const act = (some: number): Promise<Found> =>
     using.kind === "ssh" ? raw(using, "connections", on.echo, some, atOnce) : framed(on, using, "opens", some, atOnce, target);
-  await act(count / 4);
+  await act(count / 2); // until its compilers have settled
   const { cpu, seconds } = await costing(() => act(count), { on, using });
   return { cpu: (cpu / count) * 1e6, rate: count / seconds };
 }
 
 export async function opens(on: Running, using: Using): Promise<Found> {
-  const tcp = await opensOf(6_400 / Math.min(5, using.divide), { on, using, target: "echo" });
+  const tcp = await opensOf(12_800 / Math.min(5, using.divide), { on, using, target: "echo" });
   const found: Found = { openCpu: tcp["cpu"]!, openRate: tcp["rate"]! };
   if (using.kind === "ssh") return found;
   const loop = await opensOf(25_600 / Math.min(5, using.divide), { on, using, target: "loop" });

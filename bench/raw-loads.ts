@@ -11,8 +11,8 @@ export async function bulk(on: Running, using: Using, way: "up" | "down"): Promi
 }
 
 export async function connections(on: Running, using: Using): Promise<Found> {
-  await raw(using, "connections", on.echo, 400 / Math.min(4, using.divide), 1);
-  const count = 1200 / using.divide;
+  await raw(using, "connections", on.echo, 1200 / Math.min(4, using.divide), 1); // until its compilers have settled
+  const count = 1500 / using.divide;
   const { cpu, seconds } = await costing(() => raw(using, "connections", on.echo, count, 1), { on, using });
   return { connectionCpu: (cpu / count) * 1e6, connectionRate: count / seconds };
 }

@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import { denoFlags, nodeFlags } from "../scripts/flags.mjs";
 import { root } from "../scripts/tree.ts";
 import { Child, cpuSeconds, freePort, whenOpen } from "./children.ts";
 
@@ -114,8 +115,8 @@ async function boot(words: readonly string[], load: string): Promise<{ readonly 
 export function pipegate(runtime: "node" | "deno"): Subject {
   const words =
     runtime === "node"
-      ? [join(bin, "node"), "--disable-sigusr1"]
-      : [join(bin, "deno"), "run", "-A", "--quiet", `--config=${join(root, "deno.json")}`];
+      ? [join(bin, "node"), ...nodeFlags]
+      : [join(bin, "deno"), "run", "-A", "--quiet", ...denoFlags, `--config=${join(root, "deno.json")}`];
   return {
     name: `pipegate ${runtime}`,
     version: firstLine([words[0]!, "--version"], /(\d+\.\d+\.\d+)/),

@@ -9,6 +9,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { denoFlags, nodeFlags } from "./flags.mjs";
 import { onDeno, pinnedNode, root, setUp } from "./setup.mjs";
 
 const words = process.argv.slice(2);
@@ -24,7 +25,9 @@ const ownWillDo = onDeno || satisfies(process.versions.node, JSON.parse(readFile
 setUp({ everything: !(lean && ownWillDo) });
 
 const node = existsSync(pinnedNode) ? pinnedNode : process.execPath;
-const command = onDeno ? [process.execPath, "run", "-A", "--quiet", `--config=${join(root, "deno.json")}`] : [node, "--disable-sigusr1"];
+const command = onDeno
+  ? [process.execPath, "run", "-A", "--quiet", ...denoFlags, `--config=${join(root, "deno.json")}`]
+  : [node, ...nodeFlags];
 const child = spawn(command[0], [...command.slice(1), join(root, file), ...rest], { stdio: "inherit" });
 child.on("error", (error) => {
   process.stderr.write(`pipegate: cannot start ${command[0]}: ${error.message}\n`);
