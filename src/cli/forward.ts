@@ -15,7 +15,7 @@ import type { ClientCredentials } from "../client/credentials.ts";
 import { errorOf } from "../client/held-end.ts";
 import { type Hope, Link, mayPass } from "../client/link.ts";
 import { openDefaults } from "../client/types.ts";
-import { Pipe } from "../pipe/pipe.ts";
+import { joinPipe } from "../pipe/pipe.ts";
 import { listenLocally } from "../runtime/local-listener.ts";
 import { socketChannel } from "../runtime/socket-channel.ts";
 import { type ClientFlags, dial, noticeTeller, prepare, withConnection } from "./connection.ts";
@@ -229,7 +229,7 @@ class Forwarder {
       if (broken.reason === "cancelled") mention(line);
       else this.#complain(stream.accepted ? `pipegate: a pipe broke: ${errorOf(broken).message}` : line);
     };
-    new Pipe({ client: channel, target: stream }, { clock: systemClock, closed });
+    joinPipe({ client: channel, target: stream }, { clock: systemClock, events: { closed } });
   }
 
   /** A program that connects in a ring must not flood the terminal. */

@@ -7,7 +7,7 @@ import { PipegateError } from "../base/error.ts";
 import type { StreamClient } from "../client.ts";
 import { errorOf } from "../client/held-end.ts";
 import { openDefaults } from "../client/types.ts";
-import { Pipe } from "../pipe/pipe.ts";
+import { joinPipe } from "../pipe/pipe.ts";
 import { type ClientFlags, dial, prepare, withConnection } from "./connection.ts";
 import { PipeBroke } from "./exit.ts";
 import { bytesText, type Moved, showProgress } from "./progress.ts";
@@ -62,9 +62,9 @@ async function carry(client: StreamClient, target: string, flags: PipeFlags): Pr
   });
   let settle!: (broken: Break | undefined) => void;
   const outcome = new Promise<Break | undefined>((resolve) => (settle = resolve));
-  const pipe = new Pipe(
+  const pipe = joinPipe(
     { client: stdio, target: stream },
-    { clock: systemClock, halfClosedTimeoutMs: Number.MAX_SAFE_INTEGER, closed: settle },
+    { clock: systemClock, halfClosedTimeoutMs: Number.MAX_SAFE_INTEGER, events: { closed: settle } },
   );
   const moved = (): Moved => ({ up: pipe.inbound.bytes, down: pipe.outbound.bytes });
   const stop = wantsProgress(flags) ? showProgress({ moved, total: inputSize(), terminal: process.stderr.isTTY === true }) : () => {};

@@ -21,7 +21,7 @@ import type { Stream } from "../protocol/stream.ts";
 import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
 import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener.ts";
 import { sessionOver } from "../tls/session-socket.ts";
-import type { Opener } from "./opener.ts";
+import type { ClientEnd, Opener } from "./opener.ts";
 import type { Seen } from "./seen.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -198,16 +198,8 @@ export class Connections {
       else this.#options.clock.after(permit.broken.retryAfter, () => stream.release());
       return;
     }
-    stream.onBroken = this.#options.opener.dial(permit, {
-      channel: stream,
-      id: `${facts.id}.${stream.id}`,
-      facts,
-      accept: () => {
-        stream.onBroken = undefined;
-        stream.accept();
-      },
-      done: () => stream.release(),
-    });
+    const dialling = this.#options.opener.dial(permit, new StreamEnd(stream, facts));
+    if (dialling !== undefined) stream.onBroken = () => dialling.cancel();
   }
 
   /** A connection without frames: one pipe to the target that the listener or the server name fixes. */
@@ -238,9 +230,9 @@ export class Connections {
       close: (broken) => channel.reset(broken),
     };
     this.#came(live);
-    const left = (): void => giveUp?.();
+    const left = (): void => dialling?.cancel();
     socket.once("close", left);
-    const giveUp = this.#options.opener.dial(permit, {
+    const dialling = this.#options.opener.dial(permit, {
       channel,
       id: `${facts.id}.1`,
       facts,
@@ -324,5 +316,26 @@ export class Connections {
     this.#live.delete(live);
     this.#options.seen.left(live.facts.identity, this.#options.clock.wall());
     if (this.#live.size === 0) for (const tell of this.#whenEmpty.splice(0)) tell();
+  }
+}
+
+/** The client's side of a pipe in a session. */
+class StreamEnd implements ClientEnd {
+  readonly channel: Stream;
+  readonly facts: ConnectionFacts;
+
+  constructor(stream: Stream, facts: ConnectionFacts) {
+    this.channel = stream;
+    this.facts = facts;
+  }
+  get id(): string {
+    return `${this.facts.id}.${this.channel.id}`;
+  }
+  accept(): void {
+    this.channel.onBroken = undefined;
+    this.channel.accept();
+  }
+  done(): void {
+    this.channel.release();
   }
 }

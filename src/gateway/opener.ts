@@ -10,12 +10,13 @@ import type { PipegateError } from "../base/error.ts";
 import { isReason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
 import type { ConnectionFacts, Journal } from "../journal.ts";
-import { Pipe } from "../pipe/pipe.ts";
-import type { PipeRegistry } from "../pipe/registry.ts";
+import { joinPipe, type Pipe, type PipeEvents } from "../pipe/pipe.ts";
+import type { PipeEntry, PipeRegistry } from "../pipe/registry.ts";
 import type { Limiter, PipeLease } from "../policy/limiter.ts";
 import { decide, knowingShadows, shadows, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
-import type { Target } from "../target/target.ts";
+import type { Dialling } from "../runtime/dial.ts";
+import type { OpenEvents, Target } from "../target/target.ts";
 import type { Seen } from "./seen.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -94,55 +95,8 @@ export class Opener {
   }
 
   /** Dials the target and joins the two; the end hears of it either way. What gives up; undefined when there is nothing to give up any more. */
-  dial(permit: Permitted, end: ClientEnd): (() => void) | undefined {
-    let isOver = false;
-    const { channel, facts } = end;
-    const { identity } = facts;
-    const request = { messages: channel.messages, maxMessageBytes: this.#options.snapshot().config.maxMessageBytes, identity };
-    const opening = permit.target.open(request, {
-      opened: (back, backEnd) => {
-        isOver = true;
-        const late = this.#lapsed(permit, identity);
-        if (late === undefined) return this.#join(permit, { end, back, backEnd });
-        back.reset({ reason: "cancelled" });
-        this.#fail(permit, { end, broken: late });
-      },
-      failed: (error) => {
-        isOver = true;
-        this.#fail(permit, { end, broken: asBreak(error) });
-      },
-    });
-    if (isOver) return undefined;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      opening.cancel();
-      this.#fail(permit, { end, broken: { reason: "cancelled" } });
-    };
-  }
-
-  #fail({ lease, target }: Permitted, { end, broken }: { readonly end: ClientEnd; readonly broken: Break }): void {
-    const { channel, facts } = end;
-    lease.release();
-    channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
-    if (broken.reason !== "cancelled") {
-      const { id: connection, source, identity } = facts;
-      this.#options.journal.refusal({ ...broken, connection, source, identity, target: target.name });
-    }
-    end.done(broken);
-  }
-
-  /** Why what was permitted before it was dialled is so no more. */
-  #lapsed({ policy, target }: Permitted, identity: Identity): Break | undefined {
-    const now = this.#options.snapshot();
-    if (policy === now.policy && now.targets.has(target.name)) return undefined;
-    return this.#unwanted(identity, target.name);
-  }
-
-  #unwanted(identity: Identity, target: string): Break | undefined {
-    const { policy, targets } = this.#options.snapshot();
-    if (!targets.has(target)) return { reason: "unknown_target", detail: "its target was removed" };
-    return decide(policy, identity, target).allowed ? undefined : { reason: "forbidden", detail: "its rule was removed" };
+  dial(permit: Permitted, end: ClientEnd): Dialling | undefined {
+    return new OpenedPipe(this.#options, { permit, end }).dial(permit.target);
   }
 
   /** Judges all pipes again by the rules and targets of now: those that could not be opened any more are ended. */
@@ -152,49 +106,130 @@ export class Opener {
       yield;
       const key = `${identity.fingerprint} ${target}`; // patterns see nothing but the certificate
       let broken = verdicts.get(key);
-      if (!verdicts.has(key)) verdicts.set(key, (broken = this.#unwanted(identity, target)));
+      if (!verdicts.has(key)) verdicts.set(key, (broken = unwanted(this.#options.snapshot(), { identity, target })));
       if (broken !== undefined) pipe.kill(broken);
     }
   }
-
-  #join(permit: Permitted, how: { readonly end: ClientEnd; readonly back: Channel; readonly backEnd: string }): void {
-    const { clock, pipes, journal, seen } = this.#options;
-    const { end } = how;
-    const { facts } = end;
-    end.accept();
-    const pipe = new Pipe(
-      { client: end.channel, target: how.back },
-      {
-        clock,
-        inbound: permit.lease.inbound,
-        outbound: permit.lease.outbound,
-        closed: (broken) => {
-          pipes.remove(entry.id);
-          permit.lease.release();
-          seen.used(entry.identity, clock.wall());
-          journal.pipeClose(entry, broken);
-          end.done(broken);
-        },
-      },
-    );
-    const entry = {
-      id: end.id,
-      connection: facts.id,
-      source: facts.source,
-      identity: facts.identity,
-      target: permit.target.name,
-      backEnd: how.backEnd,
-      rule: permit.rule.line,
-      messages: end.channel.messages,
-      openedAt: clock.wall(),
-      pipe,
-    };
-    pipes.add(entry);
-    seen.used(entry.identity, entry.openedAt);
-    journal.pipeOpen(entry);
-  }
 }
 
-function asBreak({ code, message }: PipegateError): Break {
-  return { reason: isReason(code) ? code : "internal", detail: message };
+/** Why an identity could not open a target any more. */
+function unwanted(
+  { policy, targets }: Snapshot,
+  { identity, target }: { readonly identity: Identity; readonly target: string },
+): Break | undefined {
+  if (!targets.has(target)) return { reason: "unknown_target", detail: "its target was removed" };
+  return decide(policy, identity, target).allowed ? undefined : { reason: "forbidden", detail: "its rule was removed" };
+}
+
+/** One pipe from its permit to its end, and what the others see of it. One object: there may be 10,000 idle ones. */
+class OpenedPipe implements PipeEntry, OpenEvents, PipeEvents, Dialling {
+  readonly identity: Identity;
+  readonly target: string;
+  /** The line of the rule that let it. */
+  readonly rule: number;
+  backEnd = "";
+  openedAt = 0;
+  readonly #shared: OpenerOptions;
+  readonly #end: ClientEnd;
+  readonly #lease: PipeLease;
+  /** That permitted it, while it is dialled. */
+  #policy: Policy | undefined;
+  #dialling: Dialling | undefined;
+  #pipe: Pipe | undefined;
+  #isDecided = false;
+
+  constructor(shared: OpenerOptions, { permit, end }: { readonly permit: Permitted; readonly end: ClientEnd }) {
+    this.#shared = shared;
+    this.#end = end;
+    this.#lease = permit.lease;
+    this.#policy = permit.policy;
+    this.identity = end.facts.identity;
+    this.target = permit.target.name;
+    this.rule = permit.rule.line;
+  }
+
+  get id(): string {
+    return this.#end.id;
+  }
+  get connection(): string {
+    return this.#end.facts.id;
+  }
+  get source(): string {
+    return this.#end.facts.source;
+  }
+  get messages(): boolean {
+    return this.#end.channel.messages;
+  }
+  /** There from `opened` on. */
+  get pipe(): Pipe {
+    return this.#pipe as Pipe;
+  }
+
+  dial(target: Target): Dialling | undefined {
+    const { messages, identity } = this;
+    this.#dialling = target.open({ messages, maxMessageBytes: this.#shared.snapshot().config.maxMessageBytes, identity }, this);
+    return this.#isDecided ? undefined : this;
+  }
+
+  cancel(): void {
+    if (this.#isDecided) return;
+    this.#dialling?.cancel();
+    this.#fail({ reason: "cancelled" });
+  }
+
+  failed({ code, message }: PipegateError): void {
+    this.#fail({ reason: isReason(code) ? code : "internal", detail: message });
+  }
+
+  opened(back: Channel, backEnd: string): void {
+    const { clock, pipes, seen, journal } = this.#shared;
+    const late = this.#lapsed();
+    if (late !== undefined) {
+      back.reset({ reason: "cancelled" });
+      return this.#fail(late);
+    }
+    this.#decided();
+    const { inbound, outbound } = this.#lease;
+    this.backEnd = backEnd;
+    this.openedAt = clock.wall();
+    this.#end.accept();
+    this.#pipe = joinPipe({ client: this.#end.channel, target: back }, { clock, inbound, outbound, events: this });
+    pipes.add(this);
+    seen.used(this.identity, this.openedAt);
+    journal.pipeOpen(this);
+  }
+
+  closed(broken: Break | undefined): void {
+    const { clock, pipes, seen, journal } = this.#shared;
+    pipes.remove(this);
+    this.#lease.release();
+    seen.used(this.identity, clock.wall());
+    journal.pipeClose(this, broken);
+    this.#end.done(broken);
+  }
+
+  #decided(): void {
+    this.#isDecided = true;
+    this.#dialling = undefined;
+    this.#policy = undefined;
+  }
+
+  /** Why what was permitted before it was dialled is so no more. */
+  #lapsed(): Break | undefined {
+    const now = this.#shared.snapshot();
+    if (this.#policy === now.policy && now.targets.has(this.target)) return undefined;
+    return unwanted(now, this);
+  }
+
+  #fail(broken: Break): void {
+    this.#decided();
+    const { channel, facts } = this.#end;
+    this.#lease.release();
+    channel.reset({ reason: broken.reason }); // the detail names back ends: it stays in our log
+    if (broken.reason !== "cancelled") {
+      const { id: connection, source, identity } = facts;
+      this.#shared.journal.refusal({ ...broken, connection, source, identity, target: this.target });
+    }
+    this.#end.done(broken);
+  }
 }

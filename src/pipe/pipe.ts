@@ -17,22 +17,39 @@ export interface Gate {
 export interface PipeOptions {
   readonly clock: Clock;
   /** From the client to the target, and back. Absent: no limit. */
-  readonly inbound?: Gate;
-  readonly outbound?: Gate;
+  readonly inbound?: Gate | undefined;
+  readonly outbound?: Gate | undefined;
   /** From the first end of a direction on: nothing moved for so long, reset. Default 300,000 ms. */
   readonly halfClosedTimeoutMs?: number;
+  readonly events?: PipeEvents;
+}
+
+export interface PipeEvents {
   /** Once, when both channels are closed. */
-  readonly closed?: (broken: Break | undefined) => void;
+  closed(broken: Break | undefined): void;
+}
+
+/** What one direction has carried. */
+export interface WayStatus {
+  readonly bytes: number;
+  readonly messages: number;
+  readonly waits: "limit" | "sink" | undefined;
+}
+
+export interface Pipe {
+  /** From the client to the target. */
+  readonly inbound: WayStatus;
+  /** From the target to the client. */
+  readonly outbound: WayStatus;
+  /** Breaks the pipe off. The ends learn the reason; the detail is for our log. */
+  kill(broken: Break): void;
 }
 
 const HALF_CLOSED_MS = 300_000;
 
-/** What a direction tells its pipe. */
-interface WayOwner {
-  /** Its source has ended. */
-  ended(): void;
-  /** Its source is closed. */
-  closed(way: Way, broken: Break | undefined): void;
+/** Joins `client` and `target`; payload flows from now on. */
+export function joinPipe(ends: { readonly client: Channel; readonly target: Channel }, options: PipeOptions): Pipe {
+  return new Joined(ends, options);
 }
 
 /** One direction, from `source` into `sink`: the source's events come here. */
@@ -47,13 +64,13 @@ class Way implements ChannelEvents {
   back: Way | undefined;
   readonly #source: Channel;
   readonly #gate: Gate | undefined;
-  readonly #owner: WayOwner;
+  readonly #pipe: Joined;
   #held: Uint8Array | undefined;
   #heldLast = false;
   #resume: (() => void) | undefined;
 
-  constructor(owner: WayOwner, ends: { readonly source: Channel; readonly sink: Channel; readonly gate: Gate | undefined }) {
-    this.#owner = owner;
+  constructor(pipe: Joined, ends: { readonly source: Channel; readonly sink: Channel; readonly gate: Gate | undefined }) {
+    this.#pipe = pipe;
     this.#source = ends.source;
     this.sink = ends.sink;
     this.#gate = ends.gate;
@@ -90,7 +107,7 @@ class Way implements ChannelEvents {
 
   end(): void {
     this.sink.closeWrite();
-    this.#owner.ended();
+    this.#pipe.ended();
   }
 
   drained(): void {
@@ -106,7 +123,7 @@ class Way implements ChannelEvents {
   }
 
   closed(broken: Break | undefined): void {
-    this.#owner.closed(this, broken);
+    this.#pipe.closed(this, broken);
   }
 
   stop(): void {
@@ -116,50 +133,43 @@ class Way implements ChannelEvents {
   }
 }
 
-export class Pipe {
-  /** From the client to the target. */
-  readonly inbound: { readonly bytes: number; readonly messages: number; readonly waits: "limit" | "sink" | undefined };
-  /** From the target to the client. */
-  readonly outbound: { readonly bytes: number; readonly messages: number; readonly waits: "limit" | "sink" | undefined };
-  readonly #client: Channel;
-  readonly #target: Channel;
-  readonly #ways: readonly [Way, Way];
-  readonly #options: PipeOptions;
+class Joined implements Pipe {
+  readonly inbound: Way;
+  readonly outbound: Way;
+  readonly #clock: Clock;
+  readonly #halfClosedTimeoutMs: number;
+  readonly #events: PipeEvents | undefined;
   #open = 2;
   #broken: Break | undefined;
   #timer: Timer | undefined;
 
-  /** Joins `client` and `target`; payload flows from now on. */
-  constructor(ends: { readonly client: Channel; readonly target: Channel }, options: PipeOptions) {
-    const { client, target } = ends;
-    this.#client = client;
-    this.#target = target;
-    this.#options = options;
-    const owner: WayOwner = {
-      ended: () => {
-        if (this.#timer === undefined) this.#watchEnding();
-      },
-      closed: (way, broken) => this.#closed(way, broken),
-    };
-    const inbound = new Way(owner, { source: client, sink: target, gate: options.inbound });
-    const outbound = new Way(owner, { source: target, sink: client, gate: options.outbound });
-    inbound.back = outbound;
-    outbound.back = inbound;
-    this.inbound = inbound;
-    this.outbound = outbound;
-    this.#ways = [inbound, outbound];
-    client.attach(inbound);
-    target.attach(outbound);
+  constructor({ client, target }: { readonly client: Channel; readonly target: Channel }, options: PipeOptions) {
+    this.#clock = options.clock;
+    this.#halfClosedTimeoutMs = options.halfClosedTimeoutMs ?? HALF_CLOSED_MS;
+    this.#events = options.events;
+    this.inbound = new Way(this, { source: client, sink: target, gate: options.inbound });
+    this.outbound = new Way(this, { source: target, sink: client, gate: options.outbound });
+    this.inbound.back = this.outbound;
+    this.outbound.back = this.inbound;
+    client.attach(this.inbound);
+    target.attach(this.outbound);
   }
 
-  /** Breaks the pipe off. The ends learn the reason; the detail is for our log. */
   kill(broken: Break): void {
     this.#break(broken);
-    this.#client.reset({ reason: broken.reason });
-    this.#target.reset({ reason: broken.reason });
+    this.outbound.sink.reset({ reason: broken.reason });
+    this.inbound.sink.reset({ reason: broken.reason });
   }
 
-  #closed({ sink }: Way, broken: Break | undefined): void {
+  // ---- what the two directions tell
+
+  /** The source of one has ended. */
+  ended(): void {
+    if (this.#timer === undefined) this.#watchEnding();
+  }
+
+  /** The source of `way` is closed. */
+  closed({ sink }: Way, broken: Break | undefined): void {
     if (broken !== undefined) {
       this.#break(broken);
       // The reason crosses, the detail does not: it names back ends, and is for our log.
@@ -170,25 +180,30 @@ export class Pipe {
 
   #break(broken: Break): void {
     this.#broken ??= broken;
-    for (const way of this.#ways) way.stop();
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.inbound.stop();
+    this.outbound.stop();
   }
 
   /** From the first end on. Both directions may have ended and the pipe still stand: while somebody does not read his last bytes. */
   #watchEnding(): void {
     const seen = this.#progress();
-    this.#timer = this.#options.clock.after(this.#options.halfClosedTimeoutMs ?? HALF_CLOSED_MS, () => {
+    this.#timer = this.#clock.after(this.#halfClosedTimeoutMs, () => {
       if (this.#progress() === seen) this.kill({ reason: "idle_timeout", detail: "one direction has ended and nothing moved" });
       else this.#watchEnding();
     });
   }
 
   #progress(): number {
-    return this.#ways[0].progress + this.#ways[1].progress;
+    return this.inbound.progress + this.outbound.progress;
   }
 
   #finish(): void {
     this.#timer?.cancel();
-    for (const way of this.#ways) way.stop();
-    this.#options.closed?.(this.#broken);
+    this.#stop();
+    this.#events?.closed(this.#broken);
   }
 }

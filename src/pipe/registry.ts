@@ -18,14 +18,14 @@ export interface PipeEntry {
 }
 
 export class PipeRegistry {
-  readonly #entries = new Map<string, PipeEntry>();
+  readonly #entries = new Set<PipeEntry>();
 
   add(entry: PipeEntry): void {
-    this.#entries.set(entry.id, entry);
+    this.#entries.add(entry);
   }
 
-  remove(id: string): void {
-    this.#entries.delete(id);
+  remove(entry: PipeEntry): void {
+    this.#entries.delete(entry);
   }
 
   list(): IterableIterator<PipeEntry> {

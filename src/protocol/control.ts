@@ -120,7 +120,11 @@ export function readAccept(payload: Buffer): { readonly window: number; readonly
   return { window: payload.readUInt32BE(0), metadata: readMetadata(payload, 8) };
 }
 
+/** Shared: idle streams keep it. */
+const none: readonly Tlv[] = [];
+
 function readMetadata(payload: Buffer, start: number): readonly Tlv[] {
+  if (payload.length === start) return none;
   if (payload.length - start > wire.MAX_METADATA) throw new ProtocolFault("protocol_error", "the metadata is too long");
   return decodeTlvs(payload, start, payload.length);
 }

@@ -14,7 +14,10 @@ export interface Tlv {
 export const CRITICAL = 0x8000;
 export const MAX_TLVS = 32;
 
+const nothing = Buffer.alloc(0);
+
 export function encodeTlvs(entries: readonly Tlv[]): Buffer {
+  if (entries.length === 0) return nothing;
   const sorted = [...entries].sort((a, b) => a.key - b.key);
   const parts: Buffer[] = [];
   for (const { key, value } of sorted) {

@@ -3,6 +3,7 @@ import type { TcpAddress } from "../base/address.ts";
 import type { Channel } from "../base/channel.ts";
 import type { PipegateError } from "../base/error.ts";
 import type { Identity } from "../identity/identity.ts";
+import type { Dialling } from "../runtime/dial.ts";
 
 /** How messages travel to a byte-stream back end: length-prefixed big-endian (u32, u16), LEB128 length, one a line, or boundaries given up. */
 export type Framing = "u32" | "u16" | "varint" | "lines" | "bytes";
@@ -48,6 +49,5 @@ export interface OpenEvents {
 
 export interface Target {
   readonly name: string;
-  /** Call `cancel` when the opener went away; it is harmless afterwards. */
-  open(request: OpenRequest, events: OpenEvents): { cancel(): void };
+  open(request: OpenRequest, events: OpenEvents): Dialling;
 }

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { expect, test } from "vitest";
 import type { Break, Channel, ChannelEvents } from "../../src/base/channel.ts";
-import { Pipe } from "../../src/pipe/pipe.ts";
+import { joinPipe } from "../../src/pipe/pipe.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 /** A channel that does what the test says. */
@@ -35,7 +35,7 @@ class Puppet implements Channel {
 function joined(): { client: Puppet; target: Puppet; clock: FakeClock; closed: (Break | undefined)[] } {
   const [client, target, clock] = [new Puppet(), new Puppet(), new FakeClock()];
   const closed: (Break | undefined)[] = [];
-  new Pipe({ client, target }, { clock, halfClosedTimeoutMs: 1_000, closed: (broken) => void closed.push(broken) });
+  joinPipe({ client, target }, { clock, halfClosedTimeoutMs: 1_000, events: { closed: (broken) => void closed.push(broken) } });
   return { client, target, clock, closed };
 }
 
