@@ -162,7 +162,9 @@ export class Accounts {
   }
 
   #find(chain: number, digest: Digest): number {
-    const [a, b, c] = [digest[0]!, digest[1]!, digest[2]!];
+    const a = digest[0]!;
+    const b = digest[1]!;
+    const c = digest[2]!;
     for (let id = this.#front[HEADS + chain]!; id !== 0; id = this.words[this.word + NEXT]!) {
       this.#seek(id);
       const { words, word } = this;

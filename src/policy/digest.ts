@@ -1,12 +1,12 @@
 /**
  * Names as 128 bits under a secret key: what the table of accounts holds in their place. Chaskey (Mouha et al., 2014), a MAC made for
- * processors of 32 bits, which is how JavaScript computes fast; its first block is a seed, the digest of the rule.
+ * processors of 32 bits, which is how JavaScript computes fast. Each rule has a key of its own, the digest of what it says.
  * Promises: who does not know the key cannot choose names that collide, and two names have one digest with odds of 2^-128.
  * Leaves to others: where the key comes from. A digest never leaves the process: it is no signature.
  */
 export type Digest = Int32Array;
 
-/** Stands before all texts of one kind; made by `seed`. */
+/** Stands before all texts of one kind: a key of their own, made by `seed`. */
 export type Seed = Int32Array;
 
 const BLOCK = 16;
@@ -30,18 +30,28 @@ export class Digester {
 
   /** Another one for each text. */
   seed(text: string): Seed {
-    return this.of(new Int32Array(4), text).slice();
+    return this.of(this.#key, text).slice();
   }
 
   /** Good until the next call. */
   of(seed: Seed, text: string): Digest {
-    const key = this.#key;
-    let a = key[0]! ^ seed[0]!;
-    let b = key[1]! ^ seed[1]!;
-    let c = key[2]! ^ seed[2]!;
-    let d = key[3]! ^ seed[3]!;
+    let a = seed[0]!;
+    let b = seed[1]!;
+    let c = seed[2]!;
+    let d = seed[3]!;
     let last: Int32Array | undefined;
-    for (let at = 0; ; at += BLOCK) {
+    for (let at = 0; last === undefined; at += BLOCK) {
+      a ^= this.#word(text, at);
+      b ^= this.#word(text, at + 4);
+      c ^= this.#word(text, at + 8);
+      d ^= this.#word(text, at + 12);
+      if (at + BLOCK >= text.length) {
+        last = at + BLOCK === text.length ? this.#forWhole : this.#forPart;
+        a ^= last[0]!;
+        b ^= last[1]!;
+        c ^= last[2]!;
+        d ^= last[3]!;
+      }
       for (let round = 0; round < ROUNDS; round++) {
         a = (a + b) | 0;
         b = ((b << 5) | (b >>> 27)) ^ a;
@@ -54,17 +64,6 @@ export class Digester {
         b = ((b << 7) | (b >>> 25)) ^ c;
         c = (c << 16) | (c >>> 16);
       }
-      if (last !== undefined) break;
-      a ^= this.#word(text, at);
-      b ^= this.#word(text, at + 4);
-      c ^= this.#word(text, at + 8);
-      d ^= this.#word(text, at + 12);
-      if (at + BLOCK < text.length) continue;
-      last = at + BLOCK === text.length ? this.#forWhole : this.#forPart;
-      a ^= last[0]!;
-      b ^= last[1]!;
-      c ^= last[2]!;
-      d ^= last[3]!;
     }
     if (this.#isWide) return this.#ofWide(seed, text);
     const out = this.#out;
@@ -78,7 +77,10 @@ export class Digester {
   /** The four characters at `at`, one a byte; behind the text a 1 and zeros. */
   #word(text: string, at: number): number {
     if (at + 4 > text.length) return this.#lastWord(text, at);
-    const [e, f, g, h] = [text.charCodeAt(at), text.charCodeAt(at + 1), text.charCodeAt(at + 2), text.charCodeAt(at + 3)];
+    const e = text.charCodeAt(at);
+    const f = text.charCodeAt(at + 1);
+    const g = text.charCodeAt(at + 2);
+    const h = text.charCodeAt(at + 3);
     if ((e | f | g | h) > 0xff) this.#isWide = true;
     return e | (f << 8) | (g << 16) | (h << 24);
   }

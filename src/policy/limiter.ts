@@ -150,7 +150,9 @@ export class Limiter {
   connect(identity: Identity, rule: Rule): ConnectAnswer {
     const { connects, connections } = rule.limits;
     if (connects === undefined && connections === undefined) return freeConnection;
-    const [accounts, kind, now] = [this.#accounts, this.#kind(rule), this.#now()];
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
     const id = this.#enter(identity, { kind, now });
     if (id === 0) return busy;
     const wait = kind.takeConnect(accounts, now);
@@ -166,7 +168,9 @@ export class Limiter {
   openPipe(identity: Identity, rule: Rule): OpenAnswer {
     const { limits } = rule;
     if (!limitsPipes(limits)) return freePipe;
-    const [accounts, kind, now] = [this.#accounts, this.#kind(rule), this.#now()];
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
     const id = this.#enter(identity, { kind, now });
     if (id === 0) return busy;
     const wait = kind.takeOpen(accounts, now);
@@ -185,7 +189,9 @@ export class Limiter {
    */
   chargeRefusedOpen(identity: Identity, rule: Rule): number {
     if (rule.limits.opens === undefined) return 0;
-    const [accounts, kind, now] = [this.#accounts, this.#kind(rule), this.#now()];
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
     if (this.#enter(identity, { kind, now }) === 0) return RETRY_CAP_MS;
     const wait = kind.takeOpen(accounts, now);
     kind.settle(accounts);
