@@ -32,7 +32,7 @@ const RECORD_NUMBERS = RECORD_WORDS / 2;
 /** Records of a chunk, which is what memory grows by. */
 const CHUNK = 4_096;
 const CHUNK_BITS = 12;
-const CHUNK_BYTES = CHUNK * RECORD_WORDS * 4;
+const RECORD_BYTES = RECORD_WORDS * 4;
 
 /** Words before the heads: the head, then the locks. */
 const CAPACITY = 0;
@@ -78,8 +78,7 @@ function begin<B extends ArrayBufferLike>(memory: B, capacity: number): B {
 
 /** Memory for one table of so many accounts, to be handed to every thread. */
 export function accountsMemory(capacity: number): SharedArrayBuffer {
-  const chunks = Math.ceil((capacity + 1) / CHUNK); // record 0 is none
-  return begin(new SharedArrayBuffer(frontBytes(capacity) + chunks * CHUNK_BYTES), capacity);
+  return begin(new SharedArrayBuffer(frontBytes(capacity) + (capacity + 1) * RECORD_BYTES), capacity); // record 0 is none
 }
 
 export class Accounts {
@@ -261,11 +260,12 @@ export class Accounts {
   }
 
   #map(index: number): Chunk {
-    const memory = this.#shared ?? new ArrayBuffer(CHUNK_BYTES);
-    const from = this.#shared === undefined ? 0 : frontBytes(this.capacity) + index * CHUNK_BYTES;
+    const records = Math.min(CHUNK, this.capacity + 1 - index * CHUNK);
+    const memory = this.#shared ?? new ArrayBuffer(records * RECORD_BYTES);
+    const from = this.#shared === undefined ? 0 : frontBytes(this.capacity) + index * CHUNK * RECORD_BYTES;
     const chunk = {
-      words: new Int32Array(memory, from, CHUNK * RECORD_WORDS),
-      numbers: new Float64Array(memory, from, CHUNK * RECORD_NUMBERS),
+      words: new Int32Array(memory, from, records * RECORD_WORDS),
+      numbers: new Float64Array(memory, from, records * RECORD_NUMBERS),
     };
     this.#chunks[index] = chunk;
     return chunk;

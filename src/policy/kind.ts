@@ -51,7 +51,8 @@ export class Kind {
   settle(accounts: Accounts): void {
     const { numbers, number } = accounts;
     const tick = numbers[number + tickNumber]!;
-    const [connects, opens] = [this.#connects, this.#opens];
+    const connects = this.#connects;
+    const opens = this.#opens;
     if (connects !== undefined) accounts.idleFrom(tick + connects.wait(connects.full - numbers[number + connectsNumber]!, tick));
     if (opens !== undefined) accounts.idleFrom(tick + opens.wait(opens.full - numbers[number + opensNumber]!, tick));
   }

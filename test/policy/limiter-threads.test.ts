@@ -20,7 +20,7 @@ const time = new Float64Array(new SharedArrayBuffer(8));
 
 function start(maxAccounts: number): void {
   time[0] = 1_000;
-  const workerData: LimiterWork = { memory: limiterMemory(maxAccounts), time: time.buffer as SharedArrayBuffer, rule, names };
+  const workerData: LimiterWork = { memory: limiterMemory(maxAccounts), time: time.buffer, rule, names };
   workers = Array.from(
     { length: threads },
     () => new Worker(new URL("../support/programs/limiter-worker.ts", import.meta.url), { workerData }),

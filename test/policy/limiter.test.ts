@@ -295,7 +295,7 @@ describe("accounts", () => {
     };
     const first = timed((index) => void limiter.chargeRefusedOpen(identities[index]!, rule));
     const after = process.memoryUsage();
-    const bytesEach = (after.arrayBuffers - before.arrayBuffers) / count;
+    const bytesEach = (after.external - before.external) / count;
     expect(limiter.accounts).toBe(count);
     expect(limiter.chargeRefusedOpen(named("one-more"), rule)).toBe(1_000); // closed: nobody is idle
     const again = timed((index) => void limiter.chargeRefusedOpen(identities[(index * 7_919) % count]!, rule));
