@@ -2,7 +2,7 @@
  * The table of accounts: what the limiter holds for each principal and rule, as records of fixed size in typed arrays, found by a
  * keyed digest, so that a million cost no strings, no objects and no work of the garbage collector. In a SharedArrayBuffer several
  * threads use one table.
- * Promises: from `enter`, `hold` or `lock` to `leave` a record is this thread's alone; an account is forgotten only when nothing is open
+ * Promises: from `enter` or `hold` to `leave` a record is this thread's alone; an account is forgotten only when nothing is open
  * and its moment of idleness has passed; nothing is ever moved or copied, so no step takes longer as the table grows.
  * Leaves to others: what the numbers mean, but for those that tell when an account is idle.
  *
@@ -17,7 +17,7 @@ import type { Lane } from "./throttle.ts";
 export const connectionsWord = 4;
 export const pipesWord = 5;
 const GRACE = 6; // and the next: one for each way
-const NEXT = 3; // before it three words of the digest
+const NEXT = 3; // before it three words of the digest, 96 bits: enough for a million names, and for whoever cannot choose by them
 
 /** Numbers of a record, behind its words. */
 const IDLE_AT = 4;
@@ -85,7 +85,7 @@ export class Accounts {
   readonly capacity: number;
   /** Of digests. */
   readonly key: Int32Array;
-  /** The record in hand, as `enter`, `hold` and `lock` set it: its words begin at `word`, its numbers at `number`. */
+  /** The record in hand, as `enter` and `hold` set it: its words begin at `word`, its numbers at `number`. */
   words: Int32Array = new Int32Array(0);
   numbers: Float64Array = new Float64Array(0);
   word = 0;

@@ -14,7 +14,7 @@ const ROUNDS = 8;
 
 export class Digester {
   readonly #key: Int32Array;
-  /** What goes into the last block, which is whole or padded. */
+  /** What goes into the last block, which is whole or padded; under each key of a rule the same. */
   readonly #forWhole: Int32Array;
   readonly #forPart: Int32Array;
   readonly #out: Digest = new Int32Array(4);

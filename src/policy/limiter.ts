@@ -219,11 +219,10 @@ export class Limiter {
     return true;
   }
 
-  #throttle(id: number, kind: Kind): void {
-    const { bytes, messages } = kind;
-    const [inbound, outbound] = [0, 1].map(
-      (way) => new BucketThrottle({ clock: this.#clock, lane: this.#accounts.lane(id, way), bytes, messages }),
-    ) as [BucketThrottle, BucketThrottle];
+  #throttle(id: number, { bytes, messages }: Kind): void {
+    const clock = this.#clock;
+    const inbound = new BucketThrottle({ clock, lane: this.#accounts.lane(id, 0), bytes, messages });
+    const outbound = new BucketThrottle({ clock, lane: this.#accounts.lane(id, 1), bytes, messages });
     this.#throttles.set(id, { inbound, outbound, pipes: 0 });
   }
 
