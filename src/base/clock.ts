@@ -1,6 +1,6 @@
 /**
  * Time as a value that is handed in. `systemClock` is the real one; tests use test/support/fake-clock.ts.
- * Promises: timers of `systemClock` do not keep the process alive.
+ * Promises: timers of `systemClock` do not keep the process alive; its `now` is the same in all threads of the process.
  */
 
 export interface Timer {
@@ -10,7 +10,7 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the epoch, for validity and logs. */
   wall(): number;
-  /** Monotonic milliseconds (fractions possible), for rates and deadlines. */
+  /** Monotonic milliseconds (fractions possible), for rates and deadlines. From when they count means nothing. */
   now(): number;
   /** Calls `act` once after `ms` milliseconds. */
   after(ms: number, act: () => void): Timer;
@@ -32,9 +32,12 @@ class SystemTimer implements Timer {
   }
 }
 
+// Where threads count from their own starts (Deno), the starts are of the wall clock: a step of it between two starts stays between them.
+const { timeOrigin } = performance;
+
 export const systemClock: Clock = {
   wall: () => Date.now(),
-  now: () => performance.now(),
+  now: () => timeOrigin + performance.now(),
   after(ms, act) {
     return new SystemTimer(act, Math.min(Math.max(0, Math.ceil(ms)), longest));
   },

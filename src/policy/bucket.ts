@@ -3,9 +3,8 @@
  * microsecond brings exactly `perSecond` millionths and nothing is ever rounded away, at any rate up to 2^40 and any uptime.
  * (A bucket of more than 2^32 counts in milliseconds and thousandths: so large a one loses nothing by it, and all sums stay whole.)
  * Promises: over any span it gives at most the burst and what the rate brings meanwhile, and once, what exceeds the burst by itself.
- * Leaves to others: the clock, who waits, and in which order.
- *
- * Two numbers and the shared rate: small, because a gateway may know a million of them.
+ * Leaves to others: the clock, who waits, in which order, and where the two numbers of each bucket stand: its level and the moment
+ * at which it was so. What is here is the arithmetic of one rate, for the million buckets that may have it.
  */
 import type { Rate } from "./rule.ts";
 
@@ -17,60 +16,46 @@ export function microseconds(ms: number): number {
 }
 
 export class Bucket {
-  readonly rate: Rate;
-  /** In shares of a token (`#shares`), at `#tick`; below zero it is a debt. */
-  #level: number;
-  /** The last moment seen, in whole microseconds or milliseconds. */
-  #tick: number;
-
-  /** Full at `at` (whole microseconds). */
-  constructor(rate: Rate, at: number) {
-    this.rate = rate;
-    this.#level = rate.burst * this.#shares;
-    this.#tick = Math.floor(at / this.#tickLength);
-  }
-
-  /**
-   * Takes `n` tokens (whole, up to 2^32) and returns 0, or takes none and returns the microseconds until it can.
-   * More than the burst is given when the bucket is full, and leaves a debt.
-   */
-  take(n: number, at: number): number {
-    const wait = this.wait(n, at);
-    if (wait === 0) this.#level -= n * this.#shares;
-    return wait;
-  }
-
-  /** Whole microseconds after `at` until `take(n)` succeeds if nobody else takes; 0: now. */
-  wait(n: number, at: number): number {
-    this.#refill(at);
-    const lacking = Math.min(n, this.rate.burst) * this.#shares - this.#level;
-    if (lacking <= 0) return 0;
-    return (this.#tick + Math.ceil(lacking / this.rate.perSecond)) * this.#tickLength - at;
-  }
-
-  /** Whether it is as good as a new one. */
-  isFull(at: number): boolean {
-    const ticks = Math.max(0, Math.floor(at / this.#tickLength) - this.#tick);
-    return this.#level + ticks * this.rate.perSecond >= this.rate.burst * this.#shares;
-  }
-
-  /** The product may be too large to be exact, but then it exceeds any level, and it is not used. Time that went back brings nothing. */
-  #refill(at: number): void {
-    const tick = Math.floor(at / this.#tickLength);
-    if (tick <= this.#tick) return;
-    const full = this.rate.burst * this.#shares;
-    const brought = (tick - this.#tick) * this.rate.perSecond;
-    this.#level = brought >= full - this.#level ? full : this.#level + brought;
-    this.#tick = tick;
-  }
-
-  /** Microseconds in a tick. */
-  get #tickLength(): number {
-    return this.rate.burst > FINEST_BURST ? 1_000 : 1;
-  }
-
+  /** The level of a full one, in shares of a token, as all levels are. Below zero a level is a debt. */
+  readonly full: number;
+  readonly #burst: number;
+  readonly #perTick: number;
   /** Shares in a token, so that each tick brings `perSecond` of them. */
-  get #shares(): number {
-    return this.rate.burst > FINEST_BURST ? 1_000 : 1_000_000;
+  readonly #shares: number;
+  /** Microseconds in a tick. */
+  readonly #tickLength: number;
+
+  constructor({ perSecond, burst }: Rate) {
+    const isFine = burst <= FINEST_BURST;
+    this.#shares = isFine ? 1_000_000 : 1_000;
+    this.#tickLength = isFine ? 1 : 1_000;
+    this.#burst = burst;
+    this.#perTick = perSecond;
+    this.full = burst * this.#shares;
+  }
+
+  /** What `n` tokens (whole, up to 2^32) are taken from a level. */
+  cost(n: number): number {
+    return n * this.#shares;
+  }
+
+  /** The level at `to` of a bucket that had `level` at `from` and gave nothing since. Time that went back brings nothing. */
+  refilled(level: number, { from, to }: { readonly from: number; readonly to: number }): number {
+    const ticks = this.#tickLength === 1 ? to - from : Math.floor(to / this.#tickLength) - Math.floor(from / this.#tickLength);
+    if (ticks <= 0) return level;
+    const brought = ticks * this.#perTick; // perhaps too large to be exact, but then it exceeds any level, and it is not used
+    return brought >= this.full - level ? this.full : level + brought;
+  }
+
+  /** What `level` lacks to give `n`. More than the burst is given when the bucket is full, and leaves a debt. Zero or less: nothing. */
+  lacking(level: number, n: number): number {
+    return Math.min(n, this.#burst) * this.#shares - level;
+  }
+
+  /** Whole microseconds from `at` until so many shares have come, if nobody takes any; 0: now. */
+  wait(lacking: number, at: number): number {
+    if (lacking <= 0) return 0;
+    const ticks = Math.ceil(lacking / this.#perTick);
+    return this.#tickLength === 1 ? ticks : (Math.floor(at / this.#tickLength) + ticks) * this.#tickLength - at;
   }
 }

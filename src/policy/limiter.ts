@@ -2,19 +2,30 @@
  * The limits of rules, held for each identity: one account for a principal and a rule, shared by all of its connections and
  * surviving reconnects and renewed certificates (and a reload, where the rule stays as it was).
  * Promises: an account is forgotten only when nothing is open and every bucket is full, which no one can tell from a new one;
- * at most `maxAccounts`, and when all of them are busy a new identity is refused, never let through uncounted. No timer of its own:
- * each new account looks at a few old ones. Leaves to others: which rule holds, and saying no to the peer.
+ * at most `maxAccounts`, and when all of them are busy a new identity is refused, never let through uncounted. Limiters of several
+ * threads on one memory hold each limit in sum. No timer of its own: each new account looks at a few old ones.
+ * Leaves to others: which rule holds, saying no to the peer, and how accounts are stored (accounts.ts).
  */
 import type { Clock } from "../base/clock.ts";
 import type { Identity } from "../identity/identity.ts";
-import { Bucket, microseconds } from "./bucket.ts";
-import type { Limits, Rate, Rule } from "./rule.ts";
+import { Accounts, accountsMemory, connectionsWord, pipesWord } from "./accounts.ts";
+import { microseconds } from "./bucket.ts";
+import { Digester } from "./digest.ts";
+import { Kind } from "./kind.ts";
+import type { Limits, Rule } from "./rule.ts";
 import { BucketThrottle, type Throttle, unlimited } from "./throttle.ts";
 
 export interface LimiterOptions {
   readonly clock: Clock;
-  /** Default 1,000,000. */
+  /** Default 1,000,000. Where `memory` is given, that knows it. */
   readonly maxAccounts?: number;
+  /** Of `limiterMemory`, when several threads are to hold the limits together. Their clocks must agree (`systemClock` does). */
+  readonly memory?: SharedArrayBuffer;
+}
+
+/** What the limiters of several threads share: 116 bytes for each account, which the system commits as they come. */
+export function limiterMemory(maxAccounts: number = MAX_ACCOUNTS): SharedArrayBuffer {
+  return accountsMemory(maxAccounts);
 }
 
 export interface Refused<R extends string> {
@@ -44,118 +55,132 @@ export type OpenAnswer = { readonly ok: true; readonly lease: PipeLease } | Refu
 
 const MAX_ACCOUNTS = 1_000_000;
 const RETRY_CAP_MS = 1_000;
-/** Old accounts looked at for each new one: more than one, so that the table shrinks while it is used; when it is full, more. */
-const LOOK_AT = 4;
-const LOOK_AT_WHEN_FULL = 256;
 
 const freeConnection: Connected = Object.freeze({ ok: true, release: () => {} });
 const freePipe: OpenAnswer = Object.freeze({
   ok: true,
   lease: Object.freeze({ inbound: unlimited, outbound: unlimited, release: () => {} }),
 });
+const busy: Refused<"rate_limited"> = Object.freeze({ ok: false, reason: "rate_limited", retryAfter: RETRY_CAP_MS });
 
-/** What is held for one principal under one rule. A bucket that was never used is not there: it would be full. */
-class Account {
-  connections = 0;
-  pipes = 0;
-  connects: Bucket | undefined;
-  opens: Bucket | undefined;
-  inbound: BucketThrottle | undefined;
-  outbound: BucketThrottle | undefined;
-
-  /** `at`: whole microseconds of the clock. */
-  isIdle(at: number): boolean {
-    if (this.connections > 0 || this.pipes > 0) return false;
-    if (!(this.connects?.isFull(at) ?? true) || !(this.opens?.isFull(at) ?? true)) return false;
-    return (this.inbound?.isIdle(at) ?? true) && (this.outbound?.isIdle(at) ?? true);
-  }
+/** Where something of an account is open. */
+interface Place {
+  readonly accounts: Accounts;
+  readonly kind: Kind;
+  readonly id: number;
 }
 
 class CountedConnection implements Connected {
   readonly ok = true;
-  #account: Account | undefined;
+  #place: Place | undefined;
 
-  constructor(account: Account) {
-    this.#account = account;
-    account.connections++;
+  constructor(place: Place) {
+    this.#place = place;
   }
   release(): void {
-    if (this.#account === undefined) return;
-    this.#account.connections--;
-    this.#account = undefined;
+    if (this.#place === undefined) return;
+    const { accounts, kind, id } = this.#place;
+    this.#place = undefined;
+    accounts.hold(id);
+    accounts.words[accounts.word + connectionsWord]!--;
+    kind.settle(accounts);
+    accounts.leave();
   }
+}
+
+/** The throttles of an account, as long as a pipe of this thread needs them. */
+interface Throttles {
+  readonly inbound: BucketThrottle;
+  readonly outbound: BucketThrottle;
+  pipes: number;
 }
 
 class CountedPipe implements PipeLease {
   readonly inbound: Throttle;
   readonly outbound: Throttle;
-  #account: Account | undefined;
+  #place: (Place & { readonly throttles: Map<number, Throttles> }) | undefined;
 
-  constructor(account: Account) {
-    this.#account = account;
-    this.inbound = account.inbound ?? unlimited;
-    this.outbound = account.outbound ?? unlimited;
-    account.pipes++;
+  constructor(place: Place & { readonly throttles: Map<number, Throttles> }) {
+    const throttles = place.throttles.get(place.id);
+    if (throttles !== undefined) throttles.pipes++;
+    this.inbound = throttles?.inbound ?? unlimited;
+    this.outbound = throttles?.outbound ?? unlimited;
+    this.#place = place;
   }
   release(): void {
-    if (this.#account === undefined) return;
-    this.#account.pipes--;
-    this.#account = undefined;
+    if (this.#place === undefined) return;
+    const { accounts, kind, id, throttles } = this.#place;
+    this.#place = undefined;
+    const mine = throttles.get(id);
+    const isLast = mine !== undefined && --mine.pipes === 0;
+    if (isLast) {
+      throttles.delete(id);
+      mine.inbound.close();
+      mine.outbound.close();
+    }
+    accounts.hold(id);
+    accounts.words[accounts.word + pipesWord]!--;
+    kind.settle(accounts);
+    if (isLast) accounts.idleFrom(Math.max(mine.inbound.idleFrom(), mine.outbound.idleFrom()));
+    accounts.leave();
   }
 }
 
-type Table = Map<string, Account>;
-type Entry = readonly [table: Table, principal: string, account: Account];
-
 export class Limiter {
   readonly #clock: Clock;
-  readonly #maxAccounts: number;
-  /** By what a rule says, so that an unchanged rule of a reloaded config finds its accounts again; then by principal. */
-  readonly #tables = new Map<string, Table>();
-  readonly #keys = new WeakMap<Rule, string>();
-  readonly #hand: Iterator<Entry | undefined, never>;
-  #accounts = 0;
+  readonly #accounts: Accounts;
+  readonly #digester: Digester;
+  /** By rule; those that say the same have accounts in common, so that an unchanged rule of a reloaded config finds its own again. */
+  readonly #kinds = new WeakMap<Rule, Kind>();
+  /** By account. */
+  readonly #throttles = new Map<number, Throttles>();
 
-  constructor({ clock, maxAccounts = MAX_ACCOUNTS }: LimiterOptions) {
+  constructor({ clock, maxAccounts = MAX_ACCOUNTS, memory }: LimiterOptions) {
     this.#clock = clock;
-    this.#maxAccounts = maxAccounts;
-    this.#hand = this.#walk();
+    this.#accounts = new Accounts(memory ?? maxAccounts);
+    this.#digester = new Digester(this.#accounts.key);
   }
 
   /** Accounts that are held. */
   get accounts(): number {
-    return this.#accounts;
+    return this.#accounts.count;
   }
 
   /** A new connection, under the rule that `connectionLimits` found. A refused one is charged too. */
   connect(identity: Identity, rule: Rule): ConnectAnswer {
     const { connects, connections } = rule.limits;
     if (connects === undefined && connections === undefined) return freeConnection;
-    const account = this.#account(identity, rule);
-    if (account === undefined) return { ok: false, reason: "rate_limited", retryAfter: RETRY_CAP_MS };
-    const wait = connects === undefined ? 0 : this.#take((account.connects ??= this.#bucket(connects)));
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
+    const id = this.#enter(identity, { kind, now });
+    if (id === 0) return busy;
+    const wait = kind.takeConnect(accounts, now);
+    const isCounted = wait === 0 && this.#count(connectionsWord, connections);
+    if (!isCounted) kind.settle(accounts);
+    accounts.leave();
+    if (isCounted) return new CountedConnection({ accounts, kind, id });
     if (wait > 0) return { ok: false, reason: "rate_limited", retryAfter: wait };
-    if (connections !== undefined && account.connections >= connections) {
-      return { ok: false, reason: "too_many_connections", retryAfter: RETRY_CAP_MS };
-    }
-    return new CountedConnection(account);
+    return { ok: false, reason: "too_many_connections", retryAfter: RETRY_CAP_MS };
   }
 
   /** A new pipe, under the rule that `decide` found. One that is refused for `pipes` is charged too. */
   openPipe(identity: Identity, rule: Rule): OpenAnswer {
     const { limits } = rule;
     if (!limitsPipes(limits)) return freePipe;
-    const account = this.#account(identity, rule);
-    if (account === undefined) return { ok: false, reason: "rate_limited", retryAfter: RETRY_CAP_MS };
-    const wait = this.#charge(account, limits);
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
+    const id = this.#enter(identity, { kind, now });
+    if (id === 0) return busy;
+    const wait = kind.takeOpen(accounts, now);
+    const isCounted = wait === 0 && this.#count(pipesWord, limits.pipes);
+    if (!isCounted) kind.settle(accounts);
+    accounts.leave();
     if (wait > 0) return { ok: false, reason: "rate_limited", retryAfter: wait };
-    if (limits.pipes !== undefined && account.pipes >= limits.pipes)
-      return { ok: false, reason: "too_many_pipes", retryAfter: RETRY_CAP_MS };
-    if (account.inbound === undefined && (limits.bytes !== undefined || limits.messages !== undefined)) {
-      account.inbound = new BucketThrottle(this.#clock, limits);
-      account.outbound = new BucketThrottle(this.#clock, limits);
-    }
-    return { ok: true, lease: new CountedPipe(account) };
+    if (!isCounted) return { ok: false, reason: "too_many_pipes", retryAfter: RETRY_CAP_MS };
+    if ((limits.bytes !== undefined || limits.messages !== undefined) && !this.#throttles.has(id)) this.#throttle(id, kind);
+    return { ok: true, lease: new CountedPipe({ accounts, kind, id, throttles: this.#throttles }) };
   }
 
   /**
@@ -164,77 +189,53 @@ export class Limiter {
    */
   chargeRefusedOpen(identity: Identity, rule: Rule): number {
     if (rule.limits.opens === undefined) return 0;
-    const account = this.#account(identity, rule);
-    return account === undefined ? RETRY_CAP_MS : this.#charge(account, rule.limits);
-  }
-
-  #charge(account: Account, { opens }: Limits): number {
-    return opens === undefined ? 0 : this.#take((account.opens ??= this.#bucket(opens)));
-  }
-
-  /** 0, or whole milliseconds to wait. */
-  #take(bucket: Bucket): number {
-    return Math.ceil(bucket.take(1, this.#now()) / 1000);
-  }
-
-  #bucket(rate: Rate): Bucket {
-    return new Bucket(rate, this.#now());
+    const accounts = this.#accounts;
+    const kind = this.#kind(rule);
+    const now = this.#now();
+    if (this.#enter(identity, { kind, now }) === 0) return RETRY_CAP_MS;
+    const wait = kind.takeOpen(accounts, now);
+    kind.settle(accounts);
+    accounts.leave();
+    return wait;
   }
 
   #now(): number {
     return microseconds(this.#clock.now());
   }
 
-  /** Undefined: the limiter is full of busy accounts. */
-  #account(identity: Identity, rule: Rule): Account | undefined {
-    const key = this.#key(rule);
-    const found = this.#tables.get(key)?.get(identity.principal);
-    if (found !== undefined) return found;
-    this.#sweep();
-    if (this.#accounts >= this.#maxAccounts) return undefined;
-    const account = new Account();
-    const table = this.#tables.get(key); // asked again: the sweep may have dropped it
-    if (table === undefined) this.#tables.set(key, new Map([[identity.principal, account]]));
-    else table.set(identity.principal, account);
-    this.#accounts++;
-    return account;
+  /** The account, locked and in hand; 0: all are busy. */
+  #enter({ principal }: Identity, { kind, now }: { readonly kind: Kind; readonly now: number }): number {
+    const accounts = this.#accounts;
+    const id = accounts.enter(this.#digester.of(kind.seed, principal), now);
+    if (accounts.isNew && id !== 0) kind.fill(accounts, now);
+    return id;
   }
 
-  #key(rule: Rule): string {
-    let key = this.#keys.get(rule);
-    if (key === undefined) {
+  /** One more, if the cap allows it. */
+  #count(which: number, cap: number = Infinity): boolean {
+    const { words, word } = this.#accounts;
+    if (words[word + which]! >= cap) return false;
+    words[word + which]!++;
+    return true;
+  }
+
+  #throttle(id: number, { bytes, messages }: Kind): void {
+    const clock = this.#clock;
+    const inbound = new BucketThrottle({ clock, lane: this.#accounts.lane(id, 0), bytes, messages });
+    const outbound = new BucketThrottle({ clock, lane: this.#accounts.lane(id, 1), bytes, messages });
+    this.#throttles.set(id, { inbound, outbound, pipes: 0 });
+  }
+
+  #kind(rule: Rule): Kind {
+    let kind = this.#kinds.get(rule);
+    if (kind === undefined) {
       const { connects, opens, messages, bytes, pipes, connections } = rule.limits;
       const rates = [connects, opens, messages, bytes].map((rate) => rate && [rate.perSecond, rate.burst]);
-      key = JSON.stringify([rule.clients, rule.targets, rates, pipes, connections]);
-      this.#keys.set(rule, key);
+      const text = JSON.stringify([rule.clients, rule.targets, rates, pipes, connections]);
+      kind = new Kind(rule.limits, this.#digester.seed(text));
+      this.#kinds.set(rule, kind);
     }
-    return key;
-  }
-
-  /** Looks at the next few accounts and forgets the idle ones. */
-  #sweep(): void {
-    const now = this.#now();
-    const full = this.#accounts >= this.#maxAccounts;
-    for (let turns = full ? LOOK_AT_WHEN_FULL : LOOK_AT; turns > 0; turns--) {
-      const { value: entry } = this.#hand.next();
-      if (entry === undefined) continue; // once round
-      const [table, principal, account] = entry;
-      if (!account.isIdle(now)) continue;
-      table.delete(principal);
-      this.#accounts--;
-      if (full) return; // room for the one that asks
-    }
-  }
-
-  /** All accounts, round and round, with an undefined after each round. Maps may change meanwhile. */
-  *#walk(): Generator<Entry | undefined, never> {
-    for (;;) {
-      for (const [key, table] of this.#tables) {
-        for (const [principal, account] of table) yield [table, principal, account];
-        if (table.size === 0) this.#tables.delete(key);
-      }
-      yield undefined;
-    }
+    return kind;
   }
 }
 

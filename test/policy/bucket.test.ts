@@ -1,6 +1,33 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Bucket, microseconds } from "../../src/policy/bucket.ts";
+import { Bucket as Arithmetic, microseconds } from "../../src/policy/bucket.ts";
+
+/** One bucket: its two numbers, and the arithmetic under test. */
+class Bucket {
+  readonly #of: Arithmetic;
+  #level: number;
+  #at: number;
+
+  constructor(rate: { perSecond: number; burst: number }, at: number) {
+    this.#of = new Arithmetic(rate);
+    this.#level = this.#of.full;
+    this.#at = at;
+  }
+  wait(n: number, now: number): number {
+    this.#level = this.#of.refilled(this.#level, { from: this.#at, to: now });
+    this.#at = Math.max(this.#at, now);
+    const lacking = this.#of.lacking(this.#level, n);
+    return lacking <= 0 ? 0 : this.#at + this.#of.wait(lacking, this.#at) - now;
+  }
+  take(n: number, now: number): number {
+    const wait = this.wait(n, now);
+    if (wait === 0) this.#level -= this.#of.cost(n);
+    return wait;
+  }
+  isFull(now: number): boolean {
+    return this.#of.refilled(this.#level, { from: this.#at, to: now }) >= this.#of.full;
+  }
+}
 
 /** The same bucket in numbers that have no end: millionths of tokens, microseconds (whole milliseconds for a very large burst). */
 class Model {
