@@ -2,11 +2,12 @@
  * A small HTTP/1.1 server for answers that are made whole: the admin socket. GET and POST, one request a connection, few connections, bounded
  * bodies, short deadlines, so that nobody who may open the socket can hold the process up. Leaves to others: what the answers are.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { SocketAddress } from "../base/address.ts";
 import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { listenLocally } from "./local-listener.ts";
+import { createServer } from "./node-http.ts";
 
 export interface Question {
   readonly method: "GET" | "POST";

@@ -1,6 +1,6 @@
 /** One request over a unix socket. Promises: a bounded answer within a bounded time, or a PipegateError that says what is wrong. */
-import { request } from "node:http";
 import { PipegateError } from "../base/error.ts";
+import { request } from "./node-http.ts";
 
 export interface UnixAskOptions {
   /** The socket's file. */
