@@ -55,8 +55,18 @@ describe("200 identities at once, each over its byte rate", () => {
     const setup = await startGateway({
       ca,
       targets: {
-        sink: { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "bytes", dialTimeoutMs: 30_000 },
-        open: { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "bytes", dialTimeoutMs: 30_000 },
+        sink: {
+          kind: "tcp",
+          addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
+          framing: "bytes",
+          dialTimeoutMs: 30_000,
+        },
+        open: {
+          kind: "tcp",
+          addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
+          framing: "bytes",
+          dialTimeoutMs: 30_000,
+        },
         echo: { kind: "builtin", builtin: "echo" },
       },
       rules: [
