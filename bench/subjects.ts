@@ -111,6 +111,14 @@ async function boot(words: readonly string[], load: string): Promise<{ readonly 
   }
 }
 
+let built: string | undefined;
+
+/** What npm installs: JavaScript, made of the source of now. */
+function build(): string {
+  execFileSync(join(bin, "node"), [join(root, "scripts/build.ts")], { stdio: "inherit", timeout: 180_000, killSignal: "SIGKILL" });
+  return join(root, "dist/cli/main.js");
+}
+
 /** pipegate as its users run it: the command and a config. */
 export function pipegate(runtime: "node" | "deno"): Subject {
   const words =
@@ -123,7 +131,8 @@ export function pipegate(runtime: "node" | "deno"): Subject {
     kind: "pipegate",
     async start(around) {
       const [file, another] = ["run", "boot"].map((name) => join(around.folder, `pipegate-${runtime}-${name}.yaml`)) as [string, string];
-      const command = [...words, join(root, "src/cli/main.ts"), "gateway", "-c"];
+      const program = runtime === "node" ? (built ??= build()) : join(root, "src/cli/main.ts");
+      const command = [...words, program, "gateway", "-c"];
       const ports = await threePorts();
       writeFileSync(file, pipegateConfig(around, { ports, rest: "log: { level: warn, format: json }" }));
       const up = await running([...command, file], ports);
