@@ -15,6 +15,7 @@ import type { PipeEntry, PipeRegistry } from "../pipe/registry.ts";
 import type { Limiter, PipeLease } from "../policy/limiter.ts";
 import { decide, knowingShadows, shadows, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
+import { type Throttle, unlimited } from "../policy/throttle.ts";
 import type { Dialling } from "../runtime/dial.ts";
 import type { OpenEvents, Target } from "../target/target.ts";
 import type { Seen } from "./seen.ts";
@@ -189,11 +190,11 @@ class OpenedPipe implements PipeEntry, OpenEvents, PipeEvents, Dialling {
       return this.#fail(late);
     }
     this.#decided();
-    const { inbound, outbound } = this.#lease;
     this.backEnd = backEnd;
     this.openedAt = clock.wall();
     this.#end.accept();
-    this.#pipe = joinPipe({ client: this.#end.channel, target: back }, { clock, inbound, outbound, events: this });
+    const gates = { inbound: gateOf(this.#lease.inbound), outbound: gateOf(this.#lease.outbound) };
+    this.#pipe = joinPipe({ client: this.#end.channel, target: back }, { clock, ...gates, events: this });
     pipes.add(this);
     seen.used(this.identity, this.openedAt);
     journal.pipeOpen(this);
@@ -232,4 +233,9 @@ class OpenedPipe implements PipeEntry, OpenEvents, PipeEvents, Dialling {
     }
     this.#end.done(broken);
   }
+}
+
+/** None where nothing is limited: then no chunk asks. */
+function gateOf(throttle: Throttle): Throttle | undefined {
+  return throttle === unlimited ? undefined : throttle;
 }

@@ -30,7 +30,7 @@ export class Receiver {
   constructor(options: ReceiverOptions) {
     const { initial } = options;
     this.#options = options;
-    this.#window = new ReceiveWindow({ first: initial, initial, max: Math.max(WINDOW_MAX, initial) });
+    this.#window = new ReceiveWindow({ initial, max: Math.max(WINDOW_MAX, initial) }, initial);
   }
 
   /** Counts a DATA frame; throws a ProtocolFault when it is over the limit. */

@@ -32,7 +32,7 @@ import { Receiver } from "./receiver.ts";
 import { Sender } from "./sender.ts";
 import { Stream, type StreamOwner } from "./stream.ts";
 import type { Tlv } from "./tlv.ts";
-import { ReceiveWindow } from "./window.ts";
+import { ReceiveWindow, type WindowSizes } from "./window.ts";
 import type { Transport } from "./writer.ts";
 
 export interface SessionEvents {
@@ -83,6 +83,7 @@ export class Session {
   readonly #clock: Clock;
   readonly #events: SessionEvents;
   readonly #own: Parameters;
+  readonly #streamSizes: WindowSizes;
   readonly #refusal: Break | undefined;
   readonly #decoder: Decoder;
   readonly #budget: ControlBudget;
@@ -121,6 +122,8 @@ export class Session {
     const gateway = role === "gateway";
     this.#ids = new StreamIds({ role, maxStreams: options.maxStreams ?? (gateway ? 256 : 0) });
     this.#own = { ...parameterDefaults, maxStreamId: this.#ids.maxPeer, ...options.parameters };
+    const initial = this.#own.streamWindow;
+    this.#streamSizes = { initial, max: Math.max(STREAM_WINDOW_MAX, initial) };
     this.#budget = new ControlBudget(clock);
     this.#decoder = new Decoder(this.#sink());
     this.#owner = this.#asOwner();
@@ -172,7 +175,7 @@ export class Session {
       messages: options.messages,
       weight: Math.min(255, Math.max(1, options.weight ?? 16)),
       metadata: options.metadata ?? [],
-      window: this.#streamWindow(this.#own.streamWindow),
+      window: new ReceiveWindow(this.#streamSizes, this.#own.streamWindow),
       sendLimit: 0,
       opener: true,
     });
@@ -435,7 +438,7 @@ export class Session {
     this.#ids.peerOpens(id);
     const stream = new Stream(this.#owner, {
       ...asked,
-      window: this.#streamWindow(this.#own.earlyWindow),
+      window: new ReceiveWindow(this.#streamSizes, this.#own.earlyWindow),
       sendLimit: window,
       opener: false,
     });
@@ -503,11 +506,6 @@ export class Session {
   }
 
   // ---- credit out
-
-  #streamWindow(first: number): ReceiveWindow {
-    const initial = this.#own.streamWindow;
-    return new ReceiveWindow({ first, initial, max: Math.max(STREAM_WINDOW_MAX, initial) });
-  }
 
   #consumed(stream: Stream, cost: number): void {
     if (stream.window.consume(cost) && stream.accepted && this.#state === "active") {

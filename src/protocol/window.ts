@@ -4,9 +4,8 @@
  * Promises: the limit only grows; at most `size` is unconsumed, once a smaller size has worked itself in.
  */
 
+/** One object for all windows of a session. */
 export interface WindowSizes {
-  /** Granted before anything else is known (a stream's early window). */
-  readonly first: number;
   readonly initial: number;
   readonly max: number;
 }
@@ -31,10 +30,11 @@ export class ReceiveWindow {
   #rateBefore = 0;
   #heldUntil = 0;
 
-  constructor(sizes: WindowSizes) {
+  /** `first`: granted before anything else is known (a stream's early window). */
+  constructor(sizes: WindowSizes, first: number) {
     this.#sizes = sizes;
     this.#size = sizes.initial;
-    this.#limit = sizes.first;
+    this.#limit = first;
   }
 
   get size(): number {

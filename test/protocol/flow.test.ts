@@ -158,7 +158,7 @@ describe("a receiver", () => {
   }
 
   test("grows its window to 4 MiB where the round trip is what holds the sender back, and is small again after an idle minute", () => {
-    const window = new ReceiveWindow({ first: 1 << 18, initial: 1 << 18, max: 4 << 20 });
+    const window = new ReceiveWindow({ initial: 1 << 18, max: 4 << 20 }, 1 << 18);
     play(window, { roundTrip: 50, rate: Infinity, ms: 5_000 });
     expect(window.size).toBe(4 << 20);
     for (let n = 0; n < 300; n++) {
@@ -169,13 +169,13 @@ describe("a receiver", () => {
   });
 
   test("does not grow its window where the reader is what holds the sender back: that would only make a queue", () => {
-    const window = new ReceiveWindow({ first: 1 << 18, initial: 1 << 18, max: 4 << 20 });
+    const window = new ReceiveWindow({ initial: 1 << 18, max: 4 << 20 }, 1 << 18);
     play(window, { roundTrip: 5, rate: 40_000, ms: 5_000 });
     expect(window.size).toBeLessThanOrEqual(1 << 19);
   });
 
   test("never takes back what it granted", () => {
-    const window = new ReceiveWindow({ first: 1000, initial: 1000, max: 8000 });
+    const window = new ReceiveWindow({ initial: 1000, max: 8000 }, 1000);
     let limit = 0;
     let now = 0;
     for (let n = 0; n < 1000; n++) {
