@@ -12,7 +12,7 @@ import type { Config, InForce } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { Gateway } from "../gateway.ts";
 import { Reloader, type Outcome } from "../gateway/reloader.ts";
-import { Workers } from "../workers/leader.ts";
+import type { Workers } from "../workers/leader.ts";
 import { say } from "./terminal.ts";
 
 export interface ServeOptions {
@@ -31,8 +31,8 @@ export async function serve(config: Config & { readonly files?: readonly string[
   };
   process.on("uncaughtException", onFault);
   const stop = stopRequests();
-  const gateway = config.workers === 1 ? new Gateway(config, { logger: log }) : new Workers(config, { log });
-  const failed = gateway instanceof Workers ? gateway.failed : new Promise<never>(() => {});
+  const gateway = config.workers === 1 ? new Gateway(config, { logger: log }) : await lead(config, log);
+  const failed = "failed" in gateway ? gateway.failed : new Promise<never>(() => {});
   let admin: { close(): void } | undefined;
   let reloader: Reloader | undefined;
   const onHangUp = (): void => void reloader?.request();
@@ -69,6 +69,12 @@ export async function serve(config: Config & { readonly files?: readonly string[
 
 /** A file reached the limit of the process (`ulimit -f`): Deno would end for it, where the write that fails says the same. */
 function onFileLimit(): void {}
+
+/** One thread starts sooner without what leads others. */
+async function lead(config: Config, log: LogWriter): Promise<Workers> {
+  const { Workers: Several } = await import("../workers/leader.ts");
+  return new Several(config, { log });
+}
 
 interface StopRequests {
   readonly first: Promise<void>;
