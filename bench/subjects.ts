@@ -130,7 +130,10 @@ export function pipegate(runtime: "node" | "deno", { workers = 1 }: { readonly w
     version: firstLine([words[0]!, "--version"], /(\d+\.\d+\.\d+)/),
     kind: "pipegate",
     async start(around) {
-      const [file, another] = ["run", "boot"].map((name) => join(around.folder, `pipegate-${runtime}-${workers}-${name}.yaml`)) as [string, string];
+      const [file, another] = ["run", "boot"].map((name) => join(around.folder, `pipegate-${runtime}-${workers}-${name}.yaml`)) as [
+        string,
+        string,
+      ];
       const program = runtime === "node" ? (built ??= build()) : join(root, "src/cli/main.ts");
       const command = [...words, program, "gateway", "-c"];
       const ports = await threePorts();
