@@ -43,6 +43,12 @@ export const figures: Readonly<Record<string, Figure>> = {
   idlePipe: { load: "idle-pipes", title: "idle pipe", unit: "KiB" },
   busyOf10: { load: "crowd", title: "256 B message beside 10 idle pipes", unit: "CPU ns" },
   busyOf10k: { load: "crowd", title: "256 B message beside 10,000 idle pipes", unit: "CPU ns" },
+  manyConnectionCpu: { load: "many", title: "new connection, 16 at once", unit: "CPU us" },
+  manyConnectionTop: { load: "many", title: "of which the busiest thread", unit: "CPU us" },
+  manyConnectionRate: { load: "many", title: "new connections, 16 at once", unit: "1/s" },
+  busyCpu: { load: "many", title: "1 KiB echo, 64 connections at once", unit: "CPU us" },
+  busyTop: { load: "many", title: "of which the busiest thread", unit: "CPU us" },
+  busyRate: { load: "many", title: "1 KiB echoes, 64 connections at once", unit: "1/s" },
   startMs: { load: "start", title: "start to ready, without the self-test", unit: "ms" },
   startCpu: { load: "start", title: "start to ready, without the self-test", unit: "CPU ms" },
 };

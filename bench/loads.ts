@@ -4,6 +4,7 @@
  */
 import type { Using } from "./driving.ts";
 import { crowd, framedBulk, idlePipes, messages, opens, pipeEcho, start } from "./framed-loads.ts";
+import { many } from "./many-loads.ts";
 import { bulk, connections, idle, rawEcho } from "./raw-loads.ts";
 import type { Running, Subject } from "./subjects.ts";
 
@@ -27,5 +28,6 @@ export const loads: readonly Load[] = [
   { name: "idle", kinds: ["pipegate", "proxy"], fresh: true, run: idle },
   { name: "idle-pipes", kinds: ["pipegate"], fresh: true, run: idlePipes },
   { name: "crowd", kinds: ["pipegate"], fresh: true, run: crowd },
+  { name: "many", kinds: ["pipegate"], run: many },
   { name: "start", kinds: ["pipegate"], run: start },
 ];

@@ -3,6 +3,7 @@
  *   --rounds N            default 3
  *   --only a,b            subjects (nginx) and loads (up, messages) by name; loads alone mean all subjects
  *   --runtime node|deno   what pipegate runs on; both with node,deno (default node)
+ *   --workers 1,2         how many threads pipegate has, a subject each (default 1)
  *   --quick               a tenth of the sizes, one round: whether it works, not how fast
  *   --json FILE           every figure of every round
  * Prints tables and what the floors and the targets say. A whole run with its usual sizes also writes the tables and the floors into
@@ -32,13 +33,15 @@ function readPlan(): Wanted {
       rounds: { type: "string" },
       only: { type: "string" },
       runtime: { type: "string", default: "node" },
+      workers: { type: "string", default: "1" },
       quick: { type: "boolean", default: false },
       json: { type: "string" },
     },
   });
   const runtimes = values.runtime.split(",").filter((name): name is "node" | "deno" => name === "node" || name === "deno");
   const { found, absent } = peers();
-  const subjects = [...runtimes.map(pipegate), ...found];
+  const counts = values.workers.split(",").map(Number);
+  const subjects = [...runtimes.flatMap((runtime) => counts.map((workers) => pipegate(runtime, { workers }))), ...found];
   const names = values.only?.split(",") ?? [];
   const known = (subject: Subject): boolean => names.includes(subject.name) || names.includes(subject.name.split(" ")[0]!);
   const unknown = names.filter(

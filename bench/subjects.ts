@@ -120,24 +120,27 @@ function build(): string {
 }
 
 /** pipegate as its users run it: the command and a config. */
-export function pipegate(runtime: "node" | "deno"): Subject {
+export function pipegate(runtime: "node" | "deno", { workers = 1 }: { readonly workers?: number } = {}): Subject {
   const words =
     runtime === "node"
       ? [join(bin, "node"), ...nodeFlags]
       : [join(bin, "deno"), "run", "-A", "--quiet", ...denoFlags, `--config=${join(root, "deno.json")}`];
   return {
-    name: `pipegate ${runtime}`,
+    name: workers === 1 ? `pipegate ${runtime}` : `pipegate ${runtime} x${workers}`,
     version: firstLine([words[0]!, "--version"], /(\d+\.\d+\.\d+)/),
     kind: "pipegate",
     async start(around) {
-      const [file, another] = ["run", "boot"].map((name) => join(around.folder, `pipegate-${runtime}-${name}.yaml`)) as [string, string];
+      const [file, another] = ["run", "boot"].map((name) => join(around.folder, `pipegate-${runtime}-${workers}-${name}.yaml`)) as [
+        string,
+        string,
+      ];
       const program = runtime === "node" ? (built ??= build()) : join(root, "src/cli/main.ts");
       const command = [...words, program, "gateway", "-c"];
       const ports = await threePorts();
-      writeFileSync(file, pipegateConfig(around, { ports, rest: "log: { level: warn, format: json }" }));
+      writeFileSync(file, pipegateConfig(around, { ports, rest: `log: { level: warn, format: json }\nworkers: ${workers}` }));
       const up = await running([...command, file], ports);
       const bootAgain = async (load: string): Promise<{ readonly ms: number; readonly cpuMs: number }> => {
-        const served = { ports: await threePorts(), rest: "log: { level: info, format: json }\nselfTest: skip" };
+        const served = { ports: await threePorts(), rest: `log: { level: info, format: json }\nselfTest: skip\nworkers: ${workers}` };
         writeFileSync(another, pipegateConfig(around, served));
         return boot([...command, another], load);
       };

@@ -35,11 +35,12 @@ export const rooms: Readonly<Record<string, Room>> = {
   journal: below(...stages, "metrics", "audit"),
   explain: below("base", "identity", "policy", "config"),
   gateway: below(...stages, "metrics", "journal", "explain", "audit"),
+  workers: below(...stages, "metrics", "journal", "explain", "gateway", "audit"),
   client: below("base", "runtime", "identity", "protocol", "pipe"),
   admin: below(...stages, "metrics", "journal", "explain", "gateway"),
   mod: below(...stages, "explain", "gateway", "client"),
   // Past mod.ts, too: a subcommand that loads only what it uses starts sooner.
-  cli: below(...stages, "metrics", "journal", "explain", "gateway", "client", "admin", "mod", "audit"),
+  cli: below(...stages, "metrics", "journal", "explain", "gateway", "workers", "client", "admin", "mod", "audit"),
 };
 
 /** Modules that reach out of the process: only runtime/ uses them. */

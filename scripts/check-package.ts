@@ -8,7 +8,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { root } from "./tree.ts";
 
-const needed = ["package.json", "README.md", "LICENSE", "dist/mod.js", "dist/mod.d.ts", "dist/cli/main.js"];
+const needed = ["package.json", "README.md", "LICENSE", "dist/mod.js", "dist/mod.d.ts", "dist/cli/main.js", "dist/workers/worker.js"];
 const belongs = /^(?:package\.json|README\.md|LICENSE|dist\/.+\.(?:js|d\.ts)|docs\/.+\.(?:md|yaml)|schema\/.+\.json)$/;
 
 /** Faults of a package that holds these files; `command` is the text of dist/cli/main.js. */

@@ -3,7 +3,7 @@
  * of the socket only; bounded questions; a question that is not understood changes nothing. Leaves to others: what a reload is (cli/serve.ts).
  */
 import { PipegateError } from "./base/error.ts";
-import { readExplainBody, type Explainable } from "./explain.ts";
+import { readExplainBody, type ExplainAnswer, type ExplainRequest } from "./explain.ts";
 import type { Gateway, GatewayStatus } from "./gateway.ts";
 import type { Outcome } from "./gateway/reloader.ts";
 import { serveHttp, type Answer, type Question } from "./runtime/http.ts";
@@ -14,9 +14,12 @@ export interface AdminOptions {
 }
 
 /** The part of a gateway that the socket asks. */
-export interface Administered extends Explainable, Pick<Gateway, "metrics"> {
-  status(): Pick<GatewayStatus, "state">;
+export interface Administered extends Pick<Gateway, "metrics"> {
+  status(): Asked<Pick<GatewayStatus, "state">>;
+  explain(request: ExplainRequest): Asked<ExplainAnswer>;
 }
+
+type Asked<T> = T | Promise<T>;
 
 /**
  * Serves `GET /status` (JSON), `GET /metrics` (Prometheus text), `GET /ready` (200 or 503), `POST /reload` and `POST /explain` (JSON) on
@@ -39,12 +42,12 @@ interface Served {
 
 function pathsOf(gateway: Administered, { reload }: AdminOptions): ReadonlyMap<string, Served> {
   return new Map<string, Served>([
-    ["/status", { method: "GET", answer: () => json(200, gateway.status()) }],
+    ["/status", { method: "GET", answer: async () => json(200, await gateway.status()) }],
     [
       "/metrics",
       { method: "GET", answer: async () => ({ status: 200, type: "text/plain; version=0.0.4", body: await gateway.metrics() }) },
     ],
-    ["/ready", { method: "GET", answer: () => ready(gateway.status().state) }],
+    ["/ready", { method: "GET", answer: async () => ready((await gateway.status()).state) }],
     ["/reload", { method: "POST", answer: async () => (reload === undefined ? noReload : outcome(await reload())) }],
     ["/explain", { method: "POST", answer: (body) => explained(gateway, body) }],
   ]);
@@ -71,9 +74,9 @@ function outcome(came: Outcome): Answer {
   return json(came.ok ? 200 : 409, came);
 }
 
-function explained(gateway: Explainable, body: string): Answer {
+async function explained(gateway: Administered, body: string): Promise<Answer> {
   try {
-    return json(200, gateway.explain(readExplainBody(body)));
+    return json(200, await gateway.explain(readExplainBody(body)));
   } catch (error) {
     if (!(error instanceof PipegateError)) throw error;
     return json(400, { error: error.next === undefined ? error.message : `${error.message}; ${error.next}` });

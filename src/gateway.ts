@@ -15,14 +15,15 @@ import type { Config, InForce, ListenerConfig } from "./config/config.ts";
 import { explainTo, type Explainable, type ExplainAnswer, type ExplainRequest } from "./explain.ts";
 import { Connections } from "./gateway/connections.ts";
 import { Judging } from "./gateway/judging.ts";
-import { changeListeners, type Standing } from "./gateway/listeners.ts";
+import { changeListeners, type Change, type Standing } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
+import type { Parts } from "./gateway/parts.ts";
 import { Seen } from "./gateway/seen.ts";
 import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
 import { auditStatus, flowByTarget, pipeStatus, type GatewayStatus, type ReloadFailure } from "./gateway/status.ts";
 import type { Identity } from "./identity/identity.ts";
 import { Journal } from "./journal.ts";
-import { Metrics } from "./metrics.ts";
+import { Metrics, type Gauges } from "./metrics.ts";
 import { PipeRegistry } from "./pipe/registry.ts";
 import { denial } from "./policy/deny.ts";
 import { Limiter } from "./policy/limiter.ts";
@@ -40,6 +41,18 @@ export interface GatewayOptions {
   /** Default: says nothing. */
   readonly logger?: Logger;
   readonly clock?: Clock;
+  /** What it shares with other gateways of the same config, in other threads. Default: it is alone. */
+  readonly parts?: Parts;
+}
+
+/** Another config, ready to be put in force. */
+export interface Prepared {
+  /** What `commit` will come to. */
+  readonly reloaded: Reloaded;
+  /** Puts it in force, unless the gateway is on its way out: then it rejects, and all is as it was. Resolves when everybody was judged by it. */
+  commit(): Promise<Reloaded>;
+  /** It will not be: all is as it was. */
+  abandon(): Promise<void>;
 }
 
 export interface Reloaded {
@@ -65,6 +78,7 @@ export class Gateway implements Explainable {
   readonly #seen = new Seen();
   readonly #connections: Connections;
   readonly #penalties: Penalties;
+  readonly #parts: Parts | undefined;
   readonly #opener: Opener;
   readonly #judging: Judging;
   readonly #budget: GatheringBudget;
@@ -78,18 +92,20 @@ export class Gateway implements Explainable {
 
   /** Throws a PipegateError (config) when the config cannot be served in full on this runtime. */
   constructor(config: Config, options: GatewayOptions = {}) {
+    const { parts } = options;
+    this.#parts = parts;
     this.#clock = options.clock ?? systemClock;
     this.#metrics = new Metrics();
     this.#journal = new Journal(options.logger ?? silentLogger, { metrics: this.#metrics, clock: this.#clock });
-    this.#penalties = createPenalties(config.penalties, this.#clock);
-    this.#budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes });
+    this.#penalties = parts?.penalties ?? createPenalties(config.penalties, this.#clock);
+    this.#budget = new GatheringBudget({ maxMessageBytes: config.maxMessageBytes, share: parts?.share ?? 1 });
     this.#snapshot = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before: undefined });
     this.#metrics.know(config.targets.keys());
     const shared = {
       clock: this.#clock,
       journal: this.#journal,
       snapshot: () => this.#snapshot,
-      limiter: new Limiter({ clock: this.#clock }),
+      limiter: parts?.limiter ?? new Limiter({ clock: this.#clock }),
       seen: this.#seen,
       shut: () => this.#shut(),
     };
@@ -98,8 +114,14 @@ export class Gateway implements Explainable {
     this.#judging = new Judging({ ...shared, connections: this.#connections, opener: this.#opener });
   }
 
-  /** Opens every listener, or none. Returns where they listen, in the order of the config. */
+  /** Opens every listener, or none, and serves. Returns where they listen, in the order of the config. */
   async listen(): Promise<readonly SocketAddress[]> {
+    await this.open();
+    return this.serve();
+  }
+
+  /** The first part of `listen`: the door was tried, and stands; nobody is let in. Where ports are shared, it does not stand on them yet. */
+  async open(): Promise<void> {
     requireSupportedRuntime();
     if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
     this.#state = "opening";
@@ -107,8 +129,9 @@ export class Gateway implements Explainable {
       const snapshot = this.#snapshot;
       const { selfTest: wanted, listeners } = snapshot.config;
       this.#journal.audit = await this.#openAudit();
-      const open = (): Promise<readonly TestedListener[]> => this.#openAll(snapshot);
-      if (wanted === "required") await selfTest({ served: listeners.map((one) => servedBy(one, snapshot)), open, clock: this.#clock });
+      const test = wanted === "required";
+      const open = (): Promise<readonly TestedListener[]> => this.#openAll(snapshot, { aside: this.#parts !== undefined });
+      if (test) await selfTest({ served: listeners.map((one) => servedBy(one, snapshot)), open, clock: this.#clock });
       else {
         this.#journal.untested();
         await open();
@@ -119,6 +142,17 @@ export class Gateway implements Explainable {
       await this.close();
       throw wasClosed ? closedWhileOpening() : error;
     }
+  }
+
+  /** Where ports are shared, the second: from where the doors were tried to where they will serve. Rejects when one cannot be had. */
+  async bind(): Promise<void> {
+    for (const { listener, config } of this.#standing) if (config.listen.kind === "tcp") await listener.move(config.listen);
+    this.#requireOpening();
+  }
+
+  /** The last: everybody who comes is served. */
+  serve(): readonly SocketAddress[] {
+    this.#requireOpening();
     this.#state = "ready";
     for (const standing of this.#standing) standing.armed = true;
     void this.#judging.begin();
@@ -127,8 +161,9 @@ export class Gateway implements Explainable {
 
   async #openAudit(): Promise<Audit | undefined> {
     const { audit } = this.#snapshot.config;
+    this.#auditRefuses = audit?.onFailure === "refuse";
+    if (this.#parts !== undefined) return this.#parts.audit;
     if (audit === undefined) return undefined;
-    this.#auditRefuses = audit.onFailure === "refuse";
     const told = {
       onTrouble: (detail: string) => this.#journal.auditTroubled(detail),
       onWell: () => this.#journal.auditWell(),
@@ -142,9 +177,10 @@ export class Gateway implements Explainable {
     return failing === undefined ? undefined : { reason: "internal", detail: `the audit log cannot be written: ${failing}` };
   }
 
-  async #openAll(snapshot: Snapshot): Promise<readonly TestedListener[]> {
+  /** `aside`: where nobody else listens, so that whoever tries this door comes to no other. */
+  async #openAll(snapshot: Snapshot, { aside }: { readonly aside: boolean }): Promise<readonly TestedListener[]> {
     for (const listener of snapshot.config.listeners) {
-      this.#standing.push(await this.#open(listener, snapshot));
+      this.#standing.push(await this.#open(listener, snapshot, { aside }));
       this.#requireOpening();
     }
     return this.#standing.map(({ listener, config }) => ({ listener, served: servedBy(config, snapshot) }));
@@ -160,9 +196,15 @@ export class Gateway implements Explainable {
   }
 
   /** It takes nobody before it is armed: what it goes by is not in force yet. */
-  async #open(config: ListenerConfig, snapshot: Snapshot): Promise<Standing> {
+  async #open(config: ListenerConfig, snapshot: Snapshot, { aside = false } = {}): Promise<Standing> {
+    const tcp = config.listen.kind === "tcp";
+    const place = { address: aside && tcp ? nowhereElse : config.listen, shared: this.#parts !== undefined && tcp && !aside };
+    const tally = this.#parts?.tally(config.listen);
     const listener = await listen(
-      { ...listenerDefaults, ...servedBy(config, snapshot), address: config.listen, penalties: this.#penalties, clock: this.#clock },
+      {
+        ...{ ...listenerDefaults, ...servedBy(config, snapshot), ...place, penalties: this.#penalties, clock: this.#clock },
+        ...(tally && { tally }),
+      },
       {
         connection: (connection) => {
           if (standing.armed) this.#connections.arrived(connection, standing.config);
@@ -185,17 +227,19 @@ export class Gateway implements Explainable {
    * Rejects with a PipegateError (config), and serves as before, when it cannot be served; (draining) when the gateway is not serving.
    */
   reload(config: Config): Promise<Reloaded> {
-    const turn = this.#reloading.then(() => this.#reload(config));
+    const turn = this.#reloading.then(async () => (await this.prepare(config)).commit());
     this.#reloading = turn.catch(() => {});
     return turn;
   }
 
-  async #reload(config: Config): Promise<Reloaded> {
+  /** The first half of `reload`, for who sees to the turns himself. Rejects as that does. */
+  async prepare(config: Config): Promise<Prepared> {
     this.#requireReady();
     const before = this.#snapshot;
     const next = createSnapshot(config, { now: this.#clock.wall(), budget: this.#budget, before });
     const change = await changeListeners(this.#standing, {
       wanted: config.listeners,
+      shared: this.#parts !== undefined,
       served: (listener) => servedBy(listener, next),
       open: (listener) => this.#open(listener, next),
       reopen: async (listener) => {
@@ -208,13 +252,33 @@ export class Gateway implements Explainable {
         this.#standing = this.#standing.flatMap((one) => (one !== old ? [one] : again === undefined ? [] : [again]));
       },
     });
-    try {
-      this.#requireReady(); // it may have been told to stop meanwhile
-    } catch (error) {
-      await change.abandon();
-      throw error;
-    }
     const changes = [...change.changes, ...changesOf(before, next)];
+    const version = changes.length === 0 ? before.version : next.version;
+    return {
+      reloaded: { version, changes },
+      abandon: () => change.abandon(),
+      commit: async () => {
+        try {
+          this.#requireReady(); // it may have been told to stop meanwhile
+        } catch (error) {
+          await change.abandon();
+          throw error;
+        }
+        return this.#commit({ next, change, changes });
+      },
+    };
+  }
+
+  async #commit({
+    next,
+    change,
+    changes,
+  }: {
+    readonly next: Snapshot;
+    readonly change: Change;
+    readonly changes: string[];
+  }): Promise<Reloaded> {
+    const before = this.#snapshot;
     const mended = this.#failure !== undefined;
     this.#failure = undefined;
     if (changes.length === 0) {
@@ -222,11 +286,11 @@ export class Gateway implements Explainable {
       return { version: before.version, changes };
     }
     this.#snapshot = next;
-    this.#penalties.change(config.penalties);
+    this.#penalties.change(next.config.penalties);
     this.#standing = change.commit();
     this.#metrics.know(next.targets.keys());
     this.#journal.reloaded({ version: next.version, changes });
-    for (const warning of config.warnings) if (!before.config.warnings.includes(warning)) this.#journal.odd(warning);
+    for (const warning of next.config.warnings) if (!before.config.warnings.includes(warning)) this.#journal.odd(warning);
     await this.#judging.again({ rules: true });
     return { version: next.version, changes };
   }
@@ -328,15 +392,25 @@ export class Gateway implements Explainable {
 
   /** Prometheus text. */
   metrics(): Promise<string> {
-    return this.#metrics.text({
+    const { metrics, gauges } = this.counts();
+    return metrics.text(gauges);
+  }
+
+  /** What that is made of. */
+  counts(): { readonly metrics: Metrics; readonly gauges: Gauges } {
+    const gauges = {
       live: flowByTarget(this.#pipes.list()),
       version: this.#snapshot.version,
       reloadFailed: this.#failure !== undefined,
       audit: auditStatus(this.#journal.audit),
       expiry: { gateway: this.#snapshot.ownEnd, clients: this.#connections.soonestEnd() },
-    });
+    };
+    return { metrics: this.#metrics, gauges };
   }
 }
+
+/** Where the door of one of several threads is tried: the shared address would lead to any of them. */
+const nowhereElse = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
 
 function closedWhileOpening(): PipegateError {
   return new PipegateError("cancelled", "the gateway was closed while it was opening");
@@ -362,7 +436,12 @@ export interface ReadConfigOptions {
  */
 export async function readConfig(config: unknown, { folder = ".", inForce }: ReadConfigOptions = {}): Promise<Config> {
   const { configFrom } = await import("./config/load.ts"); // so that client programs do not load what reads configs
-  return configFrom(config, { folder, inForce });
+  const read = await configFrom(config, { folder, inForce });
+  if (read.workers > 1)
+    throw new PipegateError("config", `workers: ${read.workers}: a gateway in a program's own thread is one`, {
+      next: "leave workers out, or run pipegate gateway with a config file",
+    });
+  return read;
 }
 
 export interface CreateGatewayOptions extends GatewayOptions, Pick<ReadConfigOptions, "folder"> {}

@@ -18,7 +18,7 @@ export interface Refusal {
   readonly detail?: string | undefined;
   readonly connection?: string | undefined;
   readonly source?: string | undefined;
-  readonly identity?: Identity | undefined;
+  readonly identity?: Pick<Identity, "principal" | "fingerprint" | "serial"> | undefined;
   readonly fingerprint?: string | undefined;
   readonly target?: string | undefined;
   readonly serverName?: string | undefined;
@@ -209,6 +209,13 @@ export class Journal {
     this.#suppressed = 0;
     this.#logger.warn("refused", fields);
     this.audit?.record({ event: "refused", ...fields, serial: refusal.identity?.serial });
+  }
+
+  /** So many refusals were left out before they came here. */
+  leftOut(count: number): void {
+    if (count === 0) return;
+    this.#suppressed += count;
+    this.#untold ??= this.#clock.after(SUPPRESSED_MS, () => this.tellSuppressed());
   }
 
   /** How many refusals were left out, where no other line has told it yet. */

@@ -32,6 +32,9 @@ export interface Gauges {
   readonly expiry: Readonly<Record<"gateway" | "clients", number | undefined>>;
 }
 
+/** What was counted, without the one who counts. */
+export type Counted = Pick<Metrics, "connections" | "connectionsTotal" | "refusals" | "closes" | "targets" | "reloadFailures">;
+
 export class Metrics {
   connections = 0;
   connectionsTotal = 0;
@@ -46,6 +49,26 @@ export class Metrics {
   know(targets: Iterable<string>): void {
     for (const name of targets)
       if (!this.targets.has(name)) this.targets.set(name, { opened: 0, bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 });
+  }
+
+  /** As plain values. */
+  counted(): Counted {
+    const { connections, connectionsTotal, refusals, closes, targets, reloadFailures } = this;
+    return { connections, connectionsTotal, refusals, closes, targets, reloadFailures };
+  }
+
+  /** What another one counted counts here, too. */
+  add(other: Counted): void {
+    this.connections += other.connections;
+    this.connectionsTotal += other.connectionsTotal;
+    this.reloadFailures += other.reloadFailures;
+    for (const [reason, count] of other.refusals) this.refusals.set(reason, (this.refusals.get(reason) ?? 0) + count);
+    for (const [reason, count] of other.closes) this.closes.set(reason, (this.closes.get(reason) ?? 0) + count);
+    this.know(other.targets.keys());
+    for (const [name, counts] of other.targets) {
+      const sum = this.targets.get(name) as TargetCounts;
+      for (const key of Object.keys(counts) as (keyof TargetCounts)[]) sum[key] += counts[key];
+    }
   }
 
   refused(reason: Reason): void {

@@ -29,6 +29,8 @@ export interface LogWriterOptions {
 }
 
 export interface LogWriter extends Logger {
+  /** Lines that were made elsewhere, by a writer of the same options. */
+  lines(text: string): void;
   flush(): void;
 }
 
@@ -39,16 +41,26 @@ const BATCH_MS = 20;
 const BATCH_CHARACTERS = 16 << 10;
 
 export function createLogWriter(options: LogWriterOptions): LogWriter {
-  const terminal = process.stderr.isTTY === true;
   const destination = options.destination ?? openStderr();
   const wall = options.wall ?? Date.now;
-  const pretty = options.format === "pretty" || (options.format === "auto" && terminal);
-  const write = pretty
-    ? prettyWriter({ destination, wall, colour: options.colour ?? (terminal && !process.env["NO_COLOR"]) })
-    : jsonWriter({ destination, wall, level: options.level });
+  const { format, colour } = logForm(options);
+  const write = format === "pretty" ? prettyWriter({ destination, wall, colour }) : jsonWriter({ destination, wall, level: options.level });
   const at = (level: LogLevel): Logger["info"] =>
     ranks[level] < ranks[options.level] ? nothing : (event, fields) => write(level, { event, ...fields });
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error"), flush: () => destination.flush() };
+  const lines = (text: string): void => destination.write(text);
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error"), lines, flush: () => destination.flush() };
+}
+
+/** How lines look here, where stderr is known. */
+export function logForm({ format, colour }: Pick<LogWriterOptions, "format" | "colour">): {
+  readonly format: "json" | "pretty";
+  readonly colour: boolean;
+} {
+  const terminal = process.stderr.isTTY === true;
+  return {
+    format: format === "pretty" || (format === "auto" && terminal) ? "pretty" : "json",
+    colour: colour ?? (terminal && !process.env["NO_COLOR"]),
+  };
 }
 
 interface WriterOptions {

@@ -71,6 +71,7 @@ interface Summary {
   readonly targets: Readonly<Record<string, string>>;
   readonly rules: number;
   readonly admin: string | undefined;
+  readonly workers: number;
   readonly warnings: readonly string[];
 }
 
@@ -96,6 +97,7 @@ function summarize(config: LoadedConfig, now: number): Summary {
     targets: Object.fromEntries([...config.targets].map(([name, target]) => [name, targetText(target)])),
     rules: config.rules.length,
     admin: config.admin?.listen,
+    workers: config.workers,
     warnings: config.warnings,
   };
 }
@@ -139,6 +141,7 @@ function summaryLines(summary: Summary): string[] {
   );
   add("rules", [String(summary.rules)]);
   if (summary.admin !== undefined) add("admin", [summary.admin]);
+  if (summary.workers > 1) add("workers", [`${summary.workers} threads, all limits together`]);
   const head = `${summary.file} is good: ${count(summary.files.length, "file")} read, ${count(summary.warnings.length, "warning")}`;
   return [head, ...lines.map(([what, text]) => `  ${what.padEnd(11)}${text}`)];
 }

@@ -12,6 +12,7 @@ import type { Config, InForce } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { Gateway } from "../gateway.ts";
 import { Reloader, type Outcome } from "../gateway/reloader.ts";
+import type { Workers } from "../workers/leader.ts";
 import { say } from "./terminal.ts";
 
 export interface ServeOptions {
@@ -30,7 +31,8 @@ export async function serve(config: Config & { readonly files?: readonly string[
   };
   process.on("uncaughtException", onFault);
   const stop = stopRequests();
-  const gateway = new Gateway(config, { logger: log });
+  const gateway = config.workers === 1 ? new Gateway(config, { logger: log }) : await lead(config, log);
+  const failed = "failed" in gateway ? gateway.failed : new Promise<never>(() => {});
   let admin: { close(): void } | undefined;
   let reloader: Reloader | undefined;
   const onHangUp = (): void => void reloader?.request();
@@ -50,9 +52,9 @@ export async function serve(config: Config & { readonly files?: readonly string[
     if (config.admin) admin = await serveAdmin(gateway, config.admin.listen, reload === undefined ? {} : { reload });
     for (const warning of config.warnings) log.warn("config", { detail: warning });
     await ready(addresses.map(addressText), log);
-    await stop.first;
+    await Promise.race([stop.first, failed]);
     say("pipegate: draining; a second signal ends it at once");
-    await Promise.race([gateway.drain(), stop.second]);
+    await Promise.race([gateway.drain(), stop.second, failed]);
   } finally {
     reloader?.stop();
     await gateway.close();
@@ -67,6 +69,12 @@ export async function serve(config: Config & { readonly files?: readonly string[
 
 /** A file reached the limit of the process (`ulimit -f`): Deno would end for it, where the write that fails says the same. */
 function onFileLimit(): void {}
+
+/** One thread starts sooner without what leads others. */
+async function lead(config: Config, log: LogWriter): Promise<Workers> {
+  const { Workers: Several } = await import("../workers/leader.ts");
+  return new Several(config, { log });
+}
 
 interface StopRequests {
   readonly first: Promise<void>;

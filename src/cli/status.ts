@@ -55,6 +55,7 @@ export function statusLines(status: GatewayStatus, now: number = Date.now()): st
     ...failureLines(status, now),
     ...auditLines(status),
     `connections: ${status.connections} now, ${status.connectionsTotal} in all; pipes: ${status.pipes.length} now`,
+    ...workerLines(status),
     `refusals: ${refusals.length === 0 ? "none" : refusals.map(([reason, count]) => `${reason} ${count}`).join(", ")}`,
   ];
   if (status.pipes.length > 0) lines.push("", ...columns([header, ...status.pipes.map(row)]));
@@ -77,6 +78,13 @@ function auditLines({ audit }: GatewayStatus): string[] {
     `audit log: line ${audit.seq}, ${audit.hash}${lost}`,
     ...(audit.failing === undefined ? [] : [`AUDIT LOG FAILING: ${audit.failing}`]),
   ];
+}
+
+function workerLines({ workers = [] }: GatewayStatus): string[] {
+  return workers.map(
+    (one, index) =>
+      `  worker ${index + 1}: ${one.connections} now, ${one.connectionsTotal} in all; pipes: ${one.pipes}; ${one.cpuSeconds.toFixed(1)} s of CPU`,
+  );
 }
 
 const SHOWN_IDENTITIES = 50;

@@ -76,7 +76,12 @@ export interface Config {
   readonly selfTest: "required" | "skip";
   readonly penalties: PenaltiesConfig;
   readonly audit: AuditConfig | undefined;
+  /** Threads that share the listeners. 1: the one that runs the gateway. */
+  readonly workers: number;
 }
+
+/** More threads than any machine has use for cost memory and gain nothing. */
+export const maxWorkers = 64;
 
 export const configDefaults = {
   maxMessageBytes: 1 << 20,
@@ -93,4 +98,5 @@ export const configDefaults = {
     ],
   },
   audit: { maxBytes: 100 << 20, keep: 10, onFailure: "continue" },
+  workers: 1,
 } as const;

@@ -80,6 +80,19 @@ export function wholeNumber(options: { readonly least: number; readonly most: nu
   return v.pipe(v.number(says), v.integer(says), v.minValue(least, says), v.maxValue(most, tooMuch), v.description(description));
 }
 
+/** A number, or one word that stands for one. */
+export function numberOr<const T extends string>(
+  word: { readonly word: T; readonly description: string },
+  number: Schema<number>,
+): Schema<number | T> {
+  const says = (issue: Faulty): string => mismatch(`a whole number or ${word.word}`, issue.input);
+  const literal = v.pipe(v.literal(word.word, says), v.description(word.description));
+  const both = v.union([number, literal]);
+  return v.lazy((input): v.GenericSchema<unknown, number | T> =>
+    input === undefined ? both : typeof input === "number" ? number : literal,
+  );
+}
+
 type Output<E> = E extends Readonly<Record<string, Schema<unknown>>> ? { [K in keyof E]: v.InferOutput<E[K]> } : never;
 
 /** A map with these keys. Unknown ones are told by unknown.ts, all of them; what is said of the first here is passed over. */

@@ -3,6 +3,7 @@
  * is named, and all that is wrong is told at once (ConfigError), each with the line and column of the entry; nothing is half-taken.
  * Leaves to others: the shape (schema.ts), keys (unknown.ts), what fits together (cross.ts), reading (base/files.ts), the contents (contents.ts).
  */
+import { availableParallelism } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
@@ -10,6 +11,7 @@ import type { Limits, Rule } from "../policy/rule.ts";
 import { targetDefaults, type TargetOptions } from "../target/target.ts";
 import {
   configDefaults,
+  maxWorkers,
   type AuditConfig,
   type Config,
   type InForce,
@@ -200,6 +202,7 @@ async function complete(
     selfTest: shape.selfTest ?? configDefaults.selfTest,
     penalties: makePenalties(shape.penalties),
     audit: shape.audit && makeAudit(shape.audit, inFolder),
+    workers: shape.workers === "auto" ? Math.min(availableParallelism(), maxWorkers) : (shape.workers ?? configDefaults.workers),
     warnings: [...judged.warnings, ...contents.warnings.map((finding) => placed(tree, finding))].map((warning) =>
       problemLine(file, warning),
     ),

@@ -10,7 +10,8 @@ import type { LogLevel } from "../base/log.ts";
 import { maxUnits } from "../policy/policy.ts";
 import type { Limits } from "../policy/rule.ts";
 import type { Framing } from "../target/target.ts";
-import { kinds, list, map, named, oneOf, oneOrList, optional, text, wholeNumber, yesNo, type Schema } from "./form.ts";
+import { kinds, list, map, named, numberOr, oneOf, oneOrList, optional, text, wholeNumber, yesNo, type Schema } from "./form.ts";
+import { maxWorkers } from "./config.ts";
 import {
   adminSocket,
   alpnName,
@@ -104,11 +105,12 @@ export interface ConfigShape {
   readonly selfTest: "required" | "skip" | undefined;
   readonly penalties: PenaltiesShape | undefined;
   readonly audit: AuditShape | undefined;
+  readonly workers: number | "auto" | undefined;
 }
 
 /** Words of the versions to come: saying so is better than "unknown". */
 const later: ReadonlySet<string> = new Set([
-  ...["workers", "metrics", "tracing", "dashboard", "shared"],
+  ...["metrics", "tracing", "dashboard", "shared"],
   ...["exec", "udp", "agent", "balance", "health", "proxyProtocol", "connect"],
 ]);
 
@@ -287,6 +289,16 @@ export const configSchema: Schema<ConfigShape> = map(
           ),
         },
         "The audit log: one hash-chained JSON line for each open and close of a pipe and each refusal.",
+      ),
+    ),
+    workers: optional(
+      numberOr(
+        { word: "auto", description: "One thread for each processor." },
+        wholeNumber({
+          least: 1,
+          most: maxWorkers,
+          description: "Threads that share the listeners. Default: 1. Takes effect at the next start.",
+        }),
       ),
     ),
   },

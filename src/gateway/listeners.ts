@@ -21,6 +21,8 @@ export interface ChangeOptions {
   readonly wanted: readonly ListenerConfig[];
   /** What a listener offers under the new config. */
   served(config: ListenerConfig): ServedOptions;
+  /** Whether ports are shared: then nothing need be closed for what is new. */
+  readonly shared: boolean;
   /** Rejects when the address cannot be had. */
   open(config: ListenerConfig): Promise<Standing>;
   /** As it was before. Rejects when that cannot be had either, or the gateway is on its way out. */
@@ -41,7 +43,7 @@ export interface Change {
 /** Rejects with a PipegateError (config) when it cannot be had in full. */
 export async function changeListeners(
   standing: readonly Standing[],
-  { wanted, served, open, reopen, replace }: ChangeOptions,
+  { wanted, served, shared, open, reopen, replace }: ChangeOptions,
 ): Promise<Change> {
   const left = [...standing];
   const matched = wanted.map((config) => {
@@ -70,7 +72,7 @@ export async function changeListeners(
   try {
     for (const { config, kept } of matched) {
       if (kept !== undefined) continue;
-      for (const one of left.filter((old) => stands(old, config.listen) && !closed.includes(old))) {
+      for (const one of left.filter((old) => !shared && stands(asBound(old), config.listen) && !closed.includes(old))) {
         closed.push(one);
         await one.listener.close();
       }
@@ -105,8 +107,18 @@ export async function changeListeners(
   };
 }
 
+function asBound({ config, listener }: Standing): Bound {
+  return { listen: config.listen, address: listener.address };
+}
+
+/** An address as it is written, and as it is bound. */
+interface Bound {
+  readonly listen: SocketAddress;
+  readonly address: SocketAddress;
+}
+
 /** Whether what stands may have the address that is wanted, however both are written. */
-function stands({ config: { listen }, listener: { address } }: Standing, wanted: SocketAddress): boolean {
+export function stands({ listen, address }: Bound, wanted: SocketAddress): boolean {
   if (collide(listen, wanted) || collide(address, wanted)) return true;
   // What a name means is known only once it is bound.
   const isName = wanted.kind === "tcp" && addressBytes(wanted.host) === undefined;

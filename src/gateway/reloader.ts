@@ -14,7 +14,7 @@ import type { Gateway } from "../gateway.ts";
 export type Outcome = { readonly ok: true; readonly summary: string } | { readonly ok: false; readonly lines: readonly string[] };
 
 export interface ReloaderOptions {
-  readonly gateway: Gateway;
+  readonly gateway: Pick<Gateway, "state" | "inForce" | "reload" | "reloadFailed">;
   readonly clock: Clock;
   load(inForce: InForce): Promise<LoadedConfig>;
   /** Watches the files, and calls `changed` when they have. */

@@ -78,7 +78,7 @@ export function changesOf(before: Snapshot, now: Snapshot): string[] {
     if (old.trust[key] !== young.trust[key]) changes.push(`trust.${key.replace(/Ms$/, "")}`);
   if (old.maxMessageBytes !== young.maxMessageBytes) changes.push("maxMessage");
   if (!isSame(old.penalties, young.penalties)) changes.push("penalties");
-  for (const key of ["admin", "log", "selfTest", "audit"] as const)
+  for (const key of ["admin", "log", "selfTest", "audit", "workers"] as const)
     if (!isSame(old[key], young[key])) changes.push(`${key} (at the next start)`);
   return changes;
 }

@@ -34,8 +34,19 @@ export interface GatewayStatus {
   readonly identities: readonly SeenIdentity[];
   readonly connections: number;
   readonly connectionsTotal: number;
+  /** What each one does, where several threads serve. */
+  readonly workers?: readonly WorkerStatus[];
   readonly refusals: Readonly<Record<string, number>>;
   readonly pipes: readonly PipeStatus[];
+}
+
+export interface WorkerStatus {
+  /** Open now, as `pipes`. */
+  readonly connections: number;
+  readonly connectionsTotal: number;
+  readonly pipes: number;
+  /** Of its thread, since it began. */
+  readonly cpuSeconds: number;
 }
 
 export interface ReloadFailure {

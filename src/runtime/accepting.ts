@@ -10,10 +10,30 @@ import { bindServer } from "./bind.ts";
 import { facts } from "./facts.ts";
 import { nearEnd } from "./near-end.ts";
 
+/** Ports that probes of any thread come from just now; 0: none. */
+let ports: Int32Array = new Int32Array(0);
+
+/** In a thread: the probe of one may be accepted by another, which has to know it. */
+export function shareProbes(memory: SharedArrayBuffer): void {
+  ports = new Int32Array(memory);
+}
+
+export function createProbeMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(MAX_PROBES * Int32Array.BYTES_PER_ELEMENT);
+}
+
+/** What takes it back; without effect where nothing is shared. */
+function announce(port: number): () => void {
+  const cell = ports.findIndex((_, index) => Atomics.compareExchange(ports, index, 0, port) === 0);
+  return () => void (cell >= 0 && Atomics.store(ports, cell, 0));
+}
+
 export interface WatchOptions {
   /** As bound. */
   readonly address: SocketAddress;
   readonly clock: Clock;
+  /** Whether other threads listen there, too. */
+  readonly shared?: boolean;
   /** The server did not accept, and listens anew. */
   troubled(error: Error): void;
 }
@@ -29,6 +49,8 @@ const PATIENCE_MS = 1_000;
 /** Where probes come from, each from a port of its own: the runtime's choice would be known only after the server has accepted. */
 const FIRST_PORT = 32_768;
 const PORTS = 28_000;
+/** At one moment, of all threads. */
+const MAX_PROBES = 256;
 
 const nothing: AcceptWatch = { isOwn: () => false, stop: () => {} };
 
@@ -41,7 +63,7 @@ class Watch implements AcceptWatch {
   readonly #server: Server;
   readonly #options: WatchOptions & { readonly address: TcpAddress };
   #timer: Timer;
-  #probe: { readonly socket: Socket; readonly host: string; readonly port: number } | undefined;
+  #probe: { readonly socket: Socket; readonly host: string; readonly port: number; takeBack(): void } | undefined;
   #accepted = true;
   #stopped = false;
 
@@ -53,16 +75,16 @@ class Watch implements AcceptWatch {
   }
 
   isOwn(socket: Socket): boolean {
-    return (
-      this.#probe !== undefined &&
-      socket.remotePort === this.#probe.port &&
-      socket.remoteAddress?.replace("::ffff:", "") === this.#probe.host
-    );
+    const { remotePort, remoteAddress } = socket;
+    if (this.#probe !== undefined && remotePort === this.#probe.port && remoteAddress?.replace("::ffff:", "") === this.#probe.host)
+      return true;
+    return ports.length > 0 && remotePort !== undefined && ports.includes(remotePort) && remoteAddress === socket.localAddress;
   }
 
   stop(): void {
     this.#stopped = true;
     this.#timer.cancel();
+    this.#probe?.takeBack();
     this.#probe?.socket.destroy();
   }
 
@@ -84,12 +106,19 @@ class Watch implements AcceptWatch {
     } catch {
       return this.#next(EVERY_MS, () => this.#look()); // Deno throws what it should tell
     }
-    this.#probe = { socket: probe, host: local, port: localPort };
+    const { shared = false } = this.#options;
+    const takeBack = shared ? announce(localPort) : (): void => {};
+    this.#probe = { socket: probe, host: local, port: localPort, takeBack };
+    let answered = false; // another thread has accepted it, and hung up
     probe.on("error", () => (failed = true)); // the port is taken, or still no descriptors: that is for the next time
+    probe.once("close", () => (answered = shared));
+    probe.resume();
     this.#next(PATIENCE_MS, () => {
       this.#probe = undefined;
+      takeBack();
+      const isWell = this.#accepted || failed || answered;
       probe.destroy();
-      if (this.#accepted || failed) return this.#next(EVERY_MS, () => this.#look());
+      if (isWell) return this.#next(EVERY_MS, () => this.#look());
       void this.#again();
     });
   }
@@ -97,7 +126,7 @@ class Watch implements AcceptWatch {
   async #again(): Promise<void> {
     if (this.#server.listening) this.#server.close();
     try {
-      await bindServer(this.#server, this.#options.address);
+      await bindServer(this.#server, this.#options.address, { shared: this.#options.shared ?? false });
       this.#options.troubled(new Error("accepting had stopped, for want of descriptors; it listens anew"));
       if (this.#stopped) this.#server.close();
     } catch {

@@ -3,8 +3,9 @@
  * a live one or any other file never; what cannot be had is a PipegateError (config) with the mend. Leaves to others: what is served.
  */
 import { existsSync, lstatSync, rmSync, type Stats } from "node:fs";
-import { createConnection, type Server } from "node:net";
+import { createConnection, createServer, type Server } from "node:net";
 import { dirname } from "node:path";
+import { isMainThread } from "node:worker_threads";
 import { addressText, fitsSocket, MAX_SOCKET_PATH, type SocketAddress } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import { processDescriptors } from "./descriptors.ts";
@@ -13,10 +14,16 @@ import { facts } from "./facts.ts";
 export interface BindOptions {
   /** Of a unix socket. Default: 0o660. */
   readonly mode?: number;
+  /** Of a TCP port: other threads of this process bind it, too. */
+  readonly shared?: boolean;
 }
 
 /** Resolves with the address as bound: the port that was given for 0, the address that a name stood for. */
-export async function bindServer(server: Server, address: SocketAddress, { mode = 0o660 }: BindOptions = {}): Promise<SocketAddress> {
+export async function bindServer(
+  server: Server,
+  address: SocketAddress,
+  { mode = 0o660, shared = false }: BindOptions = {},
+): Promise<SocketAddress> {
   if (address.kind === "unix") await makeRoom(address.path);
   await new Promise<void>((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException): void => reject(bindError(address, error));
@@ -28,20 +35,55 @@ export async function bindServer(server: Server, address: SocketAddress, { mode 
     if (address.kind === "tcp") {
       // A Deno closes what it turns away only after it has accepted all that wait, and ends accepting when that takes the last descriptor.
       const few = facts.keepsAccepting ? {} : { backlog: processDescriptors().burst };
-      server.listen({ host: address.host, port: address.port, ...few });
+      server.listen({ host: address.host, port: address.port, reusePort: shared, ...few });
       return;
     }
-    const before = process.umask(0o777 & ~mode); // the socket is bound within this call
-    try {
-      server.listen({ path: address.path });
-    } finally {
-      process.umask(before);
-    }
+    withMask(0o777 & ~mode, () => server.listen({ path: address.path })); // it is bound within this call
   });
+  if (address.kind === "unix" && (lstatSync(address.path).mode & 0o777 & ~mode) !== 0) {
+    server.close();
+    throw new PipegateError("internal", `${address.path} came to be with too wide a mode`);
+  }
   const bound = server.address();
   return address.kind === "tcp" && bound !== null && typeof bound === "object"
     ? { ...address, host: bound.address, port: bound.port }
     : address;
+}
+
+/** The umask is the process's, and the main thread alone can set it: for other threads it does so meanwhile (`masked`). */
+function withMask(mask: number, act: () => void): void {
+  if (!isMainThread) return act();
+  const before = process.umask(mask);
+  try {
+    act();
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** While another thread binds a unix socket within `act`: nobody but owner and group may connect. */
+export async function masked<T>(act: () => Promise<T>): Promise<T> {
+  const before = process.umask(0o117);
+  try {
+    return await act();
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** An address that nobody else has: bound alone, until it is released for threads of this process to share. */
+export interface Claim {
+  /** As bound. */
+  readonly address: SocketAddress;
+  release(): Promise<void>;
+}
+
+/** Rejects as bindServer does, also where others would share what they have. Whoever connects meanwhile is hung up on. */
+export async function claimAddress(address: SocketAddress): Promise<Claim> {
+  const server = createServer((socket) => socket.on("error", () => {}).destroy());
+  const bound = await bindServer(server, address);
+  server.on("error", () => {}); // accepting failed: nobody was to be let in
+  return { address: bound, release: () => new Promise<void>((resolve) => server.close(() => resolve())) };
 }
 
 function bindError(address: SocketAddress, error: NodeJS.ErrnoException): PipegateError {

@@ -20,12 +20,22 @@ const RESERVE_PART = 16;
 /** What runtimes ask for otherwise: connections that the system keeps until they are accepted. */
 const BACKLOG = 511;
 
-/** `limit` of the process; `used` by what it is made of, before anybody connects. */
-export function createDescriptors({ limit, used }: { readonly limit: number; readonly used: number }): Descriptors {
+/** How many there are, and what is taken. */
+export interface DescriptorCounts {
+  /** Of the process. */
+  readonly limit: number;
+  /** By what it is made of, before anybody connects. */
+  readonly used: number;
+  /** Those of clients, those of back ends; threads of the process share it. Default: none are taken. */
+  readonly taken?: Int32Array;
+  /** How many share it. Default: 1. */
+  readonly threads?: number;
+}
+
+export function createDescriptors({ limit, used, taken = new Int32Array(2), threads = 1 }: DescriptorCounts): Descriptors {
   const reserve = Math.max(RESERVE, Math.ceil(limit / RESERVE_PART));
   const seats = Math.max(2, limit - used - reserve);
   const maxClients = Math.floor(seats / 2);
-  let [clients, backEnds] = [0, 0];
   const once = (act: () => void): (() => void) => {
     let isDone = false;
     return () => {
@@ -34,18 +44,17 @@ export function createDescriptors({ limit, used }: { readonly limit: number; rea
       act();
     };
   };
+  /** The place in `taken`. */
+  const take = (of: 0 | 1, most: number): (() => void) | undefined => {
+    const giveBack = (): void => void Atomics.sub(taken, of, 1);
+    if (Atomics.add(taken, of, 1) < most && Atomics.load(taken, 0) + Atomics.load(taken, 1) <= seats) return once(giveBack);
+    giveBack();
+    return undefined;
+  };
   return {
-    forClient: () => {
-      if (clients >= maxClients || clients + backEnds >= seats) return undefined;
-      clients++;
-      return once(() => clients--);
-    },
-    forBackEnd: () => {
-      if (clients + backEnds >= seats) return undefined;
-      backEnds++;
-      return once(() => backEnds--);
-    },
-    burst: Math.min(BACKLOG, Math.ceil((reserve * 3) / 4)),
+    forClient: () => take(0, maxClients),
+    forBackEnd: () => take(1, seats),
+    burst: Math.min(BACKLOG, Math.ceil((reserve * 3) / 4 / threads)),
   };
 }
 
@@ -58,12 +67,23 @@ export function processDescriptors(): Descriptors {
   return (ofProcess ??= readDescriptors());
 }
 
+/** In a thread: those that its process shares out among all. Undefined: there is no limit. */
+export function shareDescriptors(counts: DescriptorCounts | undefined): void {
+  ofProcess = counts === undefined ? unlimited : createDescriptors(counts);
+}
+
 function readDescriptors(): Descriptors {
+  const counts = countDescriptors();
+  return counts === undefined ? unlimited : createDescriptors(counts);
+}
+
+/** As the process stands now. Undefined: there is no limit, or nobody says. */
+export function countDescriptors(): DescriptorCounts | undefined {
   try {
     const limit = parseLimit(readFileSync("/proc/self/limits", "utf8"));
-    return limit === undefined ? unlimited : createDescriptors({ limit, used: readdirSync("/proc/self/fd").length });
+    return limit === undefined ? undefined : { limit, used: readdirSync("/proc/self/fd").length };
   } catch {
-    return unlimited; // no /proc: not Linux, or not for us
+    return undefined; // no /proc: not Linux, or not for us
   }
 }
 

@@ -28,12 +28,13 @@ export class GatheringBudget {
   readonly #shares = new Map<string, Share>();
   #bytes = 0;
 
-  /** `maxMessageBytes`: the largest message, of which two always have room. */
+  /** `maxMessageBytes`: the largest message, of which two always have room; `share`: of the process's room, where threads divide it. */
   constructor({
     maxBytes = MAX_GATHERED_BYTES,
     maxMessageBytes = 0,
-  }: { readonly maxBytes?: number; readonly maxMessageBytes?: number } = {}) {
-    this.#maxBytes = Math.max(maxBytes, 2 * maxMessageBytes);
+    share = 1,
+  }: { readonly maxBytes?: number; readonly maxMessageBytes?: number; readonly share?: number } = {}) {
+    this.#maxBytes = Math.max(Math.floor(maxBytes * share), 2 * maxMessageBytes);
   }
 
   /** Bytes that are held now. */

@@ -6,6 +6,7 @@
 import type { Socket } from "node:net";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Source } from "./source.ts";
+import { createTally, type Count, type Tally } from "./tally.ts";
 
 export interface HandshakeCaps {
   readonly maxHandshakes: number;
@@ -14,6 +15,8 @@ export interface HandshakeCaps {
 
 interface Handshake {
   readonly source: Source;
+  /** Of its source. */
+  readonly count: Count;
   readonly timer: Timer;
   /** Refused, and told so to the log; its answer is due later. */
   readonly isRefused: boolean;
@@ -26,19 +29,24 @@ export class Handshakes {
   readonly #caps: HandshakeCaps;
   readonly #clock: Clock;
   readonly #bySocket = new Map<Socket, Handshake>();
-  readonly #bySource = new Map<string, number>();
+  readonly #tally: Tally;
+  readonly #all: Count;
   #waiting = 0;
+  #last: { readonly key: string; readonly count: Count } | undefined;
 
-  constructor(caps: HandshakeCaps, clock: Clock) {
+  constructor(caps: HandshakeCaps & { readonly tally?: Tally }, clock: Clock) {
     this.#caps = caps;
+    this.#tally = caps.tally ?? createTally();
+    this.#all = this.#tally.of("handshakes");
     this.#clock = clock;
   }
 
-  /** Why there is no place for another one of this source. Undefined: there is. */
-  fullFor({ key }: Source): string | undefined {
+  /** Why there is no place for another one of this source, or (`counted`) was none for the last. Undefined: there is. */
+  fullFor({ key }: Source, { counted = false } = {}): string | undefined {
     const { maxHandshakes, maxHandshakesPerSource } = this.#caps;
-    if (this.#bySocket.size >= maxHandshakes) return `${maxHandshakes} handshakes are under way`;
-    if ((this.#bySource.get(key) ?? 0) >= maxHandshakesPerSource)
+    const own = counted ? 1 : 0;
+    if (this.#all.value - own >= maxHandshakes) return `${maxHandshakes} handshakes are under way`;
+    if (this.#ofSource(key).value - own >= maxHandshakesPerSource)
       return `${maxHandshakesPerSource} handshakes of its address are under way`;
     return undefined;
   }
@@ -68,12 +76,11 @@ export class Handshakes {
   leave(socket: Socket): Source | undefined {
     const handshake = this.#bySocket.get(socket);
     if (handshake === undefined) return undefined;
-    const { source, timer, isRefused } = handshake;
+    const { source, count, timer, isRefused } = handshake;
     this.#bySocket.delete(socket);
     timer.cancel();
-    const left = (this.#bySource.get(source.key) ?? 1) - 1;
-    if (left === 0) this.#bySource.delete(source.key);
-    else this.#bySource.set(source.key, left);
+    this.#all.add(-1);
+    count.add(-1);
     if (!isRefused) return source;
     this.#waiting--;
     return undefined;
@@ -86,8 +93,16 @@ export class Handshakes {
     return sockets;
   }
 
-  #add(socket: Socket, handshake: Handshake): void {
-    this.#bySocket.set(socket, handshake);
-    this.#bySource.set(handshake.source.key, (this.#bySource.get(handshake.source.key) ?? 0) + 1);
+  #add(socket: Socket, handshake: Omit<Handshake, "count">): void {
+    const count = this.#ofSource(handshake.source.key);
+    this.#bySocket.set(socket, { ...handshake, count });
+    this.#all.add(1);
+    count.add(1);
+  }
+
+  /** The one that was asked for last is at hand: one handshake asks several times. */
+  #ofSource(key: string): Count {
+    if (this.#last?.key !== key) this.#last = { key, count: this.#tally.of(`handshakes of ${key}`) };
+    return this.#last.count;
   }
 }

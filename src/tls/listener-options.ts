@@ -5,6 +5,7 @@ import type { Identity } from "../identity/identity.ts";
 import type { Trust } from "../identity/judge.ts";
 import type { Descriptors } from "../runtime/descriptors.ts";
 import type { Penalties } from "./penalties.ts";
+import type { Tally } from "./tally.ts";
 
 export interface Credentials {
   /** PEM, leaf first, then the chain. */
@@ -36,6 +37,10 @@ export interface ListenerOptions extends ServedOptions {
   readonly refusalDelayMs: number;
   /** What sources owe for handshakes that failed; one for all listeners of a gateway. Default: nobody owes anything. */
   readonly penalties?: Penalties;
+  /** Other threads of this process listen on the same address (SO_REUSEPORT); the system gives each a part of those who come. */
+  readonly shared?: boolean;
+  /** Where connections and handshakes are counted. Default: for this listener alone. */
+  readonly tally?: Tally;
   /** Where connections take their descriptors from. Default: the process's. */
   readonly descriptors?: Descriptors;
   /** Default: the system's. */

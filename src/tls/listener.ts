@@ -5,6 +5,7 @@
  */
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import { isMainThread, threadId } from "node:worker_threads";
 import type { SocketAddress } from "../base/address.ts";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
@@ -28,6 +29,7 @@ import { Handshakes } from "./handshakes.ts";
 import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
 import { askedName, isServerName } from "./server-name.ts";
 import { sourceOf, type Source } from "./source.ts";
+import { createTally, type Count } from "./tally.ts";
 
 /** A TLS connection that is open. Its error listener is set. */
 interface OpenConnection {
@@ -84,6 +86,8 @@ export interface Listener {
    * stay; those in their handshakes are judged by what is in force at its end. Throws a PipegateError (config) when they cannot be served.
    */
   prepare(served: ServedOptions): () => void;
+  /** From where it was tried to the address that it shares with others. Rejects with a PipegateError (config) when that cannot be had. */
+  move(address: SocketAddress): Promise<void>;
   /** A connection that the self-test is about to make: it is outside of all caps, and how it ends is told to it alone. */
   expect(probe: ExpectedProbe): void;
   /** Takes no more connections, and ends handshakes under way; connections that are open stay. */
@@ -93,7 +97,8 @@ export interface Listener {
 }
 
 let connections = 0;
-const boot = Date.now().toString(36);
+/** Of this thread of this process. */
+const boot = `${Date.now().toString(36)}${isMainThread ? "" : `.${threadId}`}`;
 
 const malformedName: Verdict = { ok: false, reason: "not_tls", detail: "asked for a server name that is none" };
 
@@ -109,7 +114,7 @@ class Door implements Listener {
   readonly #handshakes: Handshakes;
   readonly #descriptors: Descriptors;
   readonly #expected = new ExpectedProbes();
-  #open = 0;
+  readonly #open: Count;
   #stopped = false;
   #watch: AcceptWatch | undefined;
   address: SocketAddress;
@@ -118,7 +123,9 @@ class Door implements Listener {
     this.#options = options;
     this.#events = { ...events, ...this.#expected.divert(events) };
     this.#clock = options.clock ?? systemClock;
-    this.#handshakes = new Handshakes(options, this.#clock);
+    const tally = options.tally ?? createTally();
+    this.#handshakes = new Handshakes({ ...options, tally }, this.#clock);
+    this.#open = tally.of("connections");
     this.#descriptors = options.descriptors ?? processDescriptors();
     this.address = options.address;
     this.#served = options;
@@ -153,13 +160,21 @@ class Door implements Listener {
     };
   }
 
-  async bind(): Promise<void> {
-    this.address = await bindServer(this.#server, this.#options.address);
+  async bind(address: SocketAddress = this.#options.address, { shared = false }: { readonly shared?: boolean } = {}): Promise<void> {
+    this.address = await bindServer(this.#server, address, { shared });
     this.#watch = watchAccepting(this.#server, {
       address: this.address,
+      shared,
       clock: systemClock, // what it watches is the machine, also where a test moves time
       troubled: (error) => this.#events.troubled?.(error),
     });
+  }
+
+  async move(address: SocketAddress): Promise<void> {
+    this.#watch?.stop();
+    this.#server.close();
+    await this.bind(address, { shared: true });
+    if (this.#stopped) this.#server.close(); // meanwhile
   }
 
   expect(probe: ExpectedProbe): void {
@@ -178,7 +193,7 @@ class Door implements Listener {
       this.#events.refused({ ...(obstacle ?? scarce), source });
       return false;
     }
-    this.#open++;
+    this.#open.add(1);
     const { handshakeTimeoutMs } = this.#options;
     const late = (): void => {
       const { bytesRead } = socket;
@@ -187,23 +202,33 @@ class Door implements Listener {
     };
     this.#handshakes.enter(socket, { source, timeoutMs: handshakeTimeoutMs, late });
     socket.on("close", () => {
-      this.#open--;
+      this.#open.add(-1);
       giveBack();
       if (!this.#handshakes.has(socket)) return;
       const { bytesRead } = socket;
       // The TLS stack closes first and says why a moment later.
       setImmediate(() => this.#refuse(socket, handshakeFailure({ code: "ECONNRESET", message: "socket hang up" }, { bytesRead })));
     });
-    return true;
+    // Other threads may have taken the last place at the same moment: whoever sees that gives way.
+    const over = this.#options.tally === undefined || probe !== undefined ? undefined : this.#full(source, { counted: true });
+    if (over !== undefined) this.#refuse(socket, over);
+    return over === undefined;
   }
 
   /** Why whoever comes from there may not even begin a handshake. */
   #obstacle(source: Source): HandshakeFailure | undefined {
-    const { maxConnections, penalties } = this.#options;
+    const { penalties } = this.#options;
     const keptOutMs = penalties?.keptOut(source);
     if (keptOutMs !== undefined)
       return { reason: "rate_limited", detail: `its address failed too often and is kept out for ${seconds(keptOutMs)} yet` };
-    const full = this.#open >= maxConnections ? `${maxConnections} connections are open` : this.#handshakes.fullFor(source);
+    return this.#full(source);
+  }
+
+  /** `counted`: it is among those that are counted. */
+  #full(source: Source, { counted = false } = {}): HandshakeFailure | undefined {
+    const { maxConnections } = this.#options;
+    const others = this.#open.value - (counted ? 1 : 0);
+    const full = others >= maxConnections ? `${maxConnections} connections are open` : this.#handshakes.fullFor(source, { counted });
     return full === undefined ? undefined : { reason: "too_many_connections", detail: full };
   }
 
@@ -323,6 +348,6 @@ class Door implements Listener {
 /** Opens a listener. Rejects with a PipegateError (config) when the credentials cannot be served, or the address cannot be had. */
 export async function listen(options: ListenerOptions, events: ListenerEvents): Promise<Listener> {
   const door = new Door(options, events);
-  await door.bind();
+  await door.bind(options.address, { shared: options.shared ?? false });
   return door;
 }

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { configDefaults, type Config, type InForce } from "../../src/config/config.ts";
@@ -106,8 +106,17 @@ describe("a config file", () => {
       selfTest: "required",
       penalties: configDefaults.penalties,
       audit: undefined,
+      workers: 1,
       warnings: [],
     });
+  });
+  test("has as many workers as it says, and with auto one for each processor", async () => {
+    const workersOf = async (text: string): Promise<number> => {
+      await put("c.yaml", configText({ workers: text }));
+      return (await loadConfig(config)).workers;
+    };
+    expect(await workersOf("workers: 3")).toBe(3);
+    expect(await workersOf("workers: auto")).toBe(availableParallelism());
   });
   test("may begin with a byte-order mark and end its lines as Windows does", async () => {
     await put("c.yaml", `\ufeff${configText().replaceAll("\n", "\r\n")}`);

@@ -322,7 +322,10 @@ describe("a config text", () => {
     ],
     ["a self-test that is off by mistake", { selfTest: "selfTest: off" }, 'c:6:11 selfTest: expected required or skip, got "off"'],
     ["a self-test without a value", { selfTest: "selfTest:" }, "c:6:10 selfTest: expected required or skip, got nothing"],
-    ["workers", { workers: "workers: 4" }, "c:6:1 workers: this version of pipegate does not have it yet; remove it"],
+    ["no workers", { workers: "workers: 0" }, "c:6:10 workers: expected a whole number, 1 or more, got 0"],
+    ["more workers than there may be", { workers: "workers: 65" }, "c:6:10 workers: expected a whole number up to 64, got 65"],
+    ["workers that are no number", { workers: "workers: all" }, 'c:6:10 workers: expected a whole number or auto, got "all"'],
+    ["dashboard", { dashboard: "dashboard: true" }, "c:6:1 dashboard: this version of pipegate does not have it yet; remove it"],
     [
       "a text that would break the line",
       { log: 'log: { level: "in\\nfo\\u202e" }' },

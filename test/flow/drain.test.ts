@@ -163,6 +163,7 @@ describe("drain", () => {
       audit: undefined,
       maxMessageBytes: MiB,
       warnings: [],
+      workers: 1,
     });
     await never.drain(20_000);
     await expect(never.listen()).rejects.toMatchObject({ code: "usage" });

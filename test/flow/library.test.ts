@@ -24,6 +24,13 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+test("a gateway in a program's thread takes no workers", async () => {
+  await expect(createGateway({ ...config, workers: 2 }, { folder })).rejects.toMatchObject({
+    code: "config",
+    message: "workers: 2: a gateway in a program's own thread is one",
+  });
+});
+
 test("a program runs a gateway and a client in a few lines", async () => {
   const gateway = await createGateway(config, { folder });
   const [address] = await gateway.listen();

@@ -32,6 +32,16 @@ describe("the descriptors of a process", () => {
     expect([64, 1_024, 65_536].map((limit) => createDescriptors({ limit, used: 30 }).burst)).toEqual([24, 48, 511]);
   });
 
+  test("are shared out once where threads share the count", () => {
+    const taken = new Int32Array(new SharedArrayBuffer(8));
+    const threads = [0, 1].map(() => createDescriptors({ limit: 128, used: 26, taken })); // 35 for clients
+    const clients = Array.from({ length: 36 }, (_, n) => threads[n % 2]!.forClient());
+    expect(clients.map((giveBack) => giveBack !== undefined)).toEqual([...Array<boolean>(35).fill(true), false]);
+    clients[0]!();
+    expect(threads[1]!.forClient()).toBeTypeOf("function");
+    expect(threads[0]!.forClient()).toBeUndefined();
+  });
+
   test("are never more than there are, whoever comes and goes", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.boolean(), fc.nat(200)), { maxLength: 400 }), (steps) => {

@@ -62,6 +62,7 @@ describe("the package's contents", () => {
     "dist/mod.js",
     "dist/mod.d.ts",
     "dist/cli/main.js",
+    "dist/workers/worker.js",
     "docs/protocol.md",
     "schema/config.json",
   ];

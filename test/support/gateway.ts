@@ -51,18 +51,11 @@ export function trustIn(
   return { ...config, built: createTrust({ ...config, now }) };
 }
 
-export async function startGateway(setup: GatewaySetup = {}): Promise<TestGateway> {
-  const ca = setup.ca ?? createTestCa();
+/** The config that `setup` describes. */
+export function configOf(setup: GatewaySetup, ca: TestCa): Config {
   const own = ca.issue({ role: "gateway", cn: "gateway", dns: ["localhost"], ip: ["127.0.0.1"] });
-  const log: LogLine[] = [];
-  const logger = Object.fromEntries(
-    (["debug", "info", "warn", "error"] as const).map((level) => [
-      level,
-      (event: string, fields: LogFields = {}) => void log.push({ level, event, fields }),
-    ]),
-  ) as unknown as Logger;
   const listen = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
-  const config: Config = {
+  return {
     listeners: [
       { listen, serverNames: new Map(), alpn: [] },
       ...(setup.raw ?? []).map((target) => ({ listen, target, serverNames: new Map<string, string>(), alpn: [] })),
@@ -78,8 +71,26 @@ export async function startGateway(setup: GatewaySetup = {}): Promise<TestGatewa
     selfTest: "skip", // it has tests of its own
     penalties: configDefaults.penalties,
     audit: undefined,
+    workers: configDefaults.workers,
     ...setup.config,
   };
+}
+
+/** Keeps what it is told. */
+export function keepingLogger(log: LogLine[]): Logger {
+  return Object.fromEntries(
+    (["debug", "info", "warn", "error"] as const).map((level) => [
+      level,
+      (event: string, fields: LogFields = {}) => void log.push({ level, event, fields }),
+    ]),
+  ) as unknown as Logger;
+}
+
+export async function startGateway(setup: GatewaySetup = {}): Promise<TestGateway> {
+  const ca = setup.ca ?? createTestCa();
+  const log: LogLine[] = [];
+  const logger = keepingLogger(log);
+  const config = configOf(setup, ca);
   const gateway = new Gateway(config, { logger, ...(setup.clock === undefined ? {} : { clock: setup.clock }) });
   const addresses = await gateway.listen();
   const ports = addresses.map((address) => (address.kind === "tcp" ? address.port : 0));

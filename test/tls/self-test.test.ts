@@ -127,6 +127,7 @@ function standIn(listener: Listener): Listener {
     address: listener.address,
     prepare: (served) => listener.prepare(served),
     expect: (probe) => listener.expect(probe),
+    move: (address) => listener.move(address),
     stop: () => listener.stop(),
     close: () => listener.close(),
   };
@@ -221,6 +222,7 @@ function fake(port: number, expected: Listener["expect"] = () => {}): Listener {
     address: { kind: "tcp", host: "127.0.0.1", port },
     prepare: () => () => {},
     expect: expected,
+    move: () => Promise.resolve(),
     stop: () => {},
     close: () => Promise.resolve(),
   };

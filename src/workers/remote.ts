@@ -1,0 +1,76 @@
+/**
+ * A worker, seen from the leader: questions with their answers, and how it ended. Promises: every question is answered or rejected, also when
+ * the worker ends; whatever else it says goes to `said`. Leaves to others: what follows from its end.
+ */
+import { PipegateError } from "../base/error.ts";
+import { startThread, type Thread } from "../runtime/threads.ts";
+import { errorOf, type Calls, type ToLeader, type ToWorker, type WorkerData } from "./messages.ts";
+
+export type Said = Exclude<ToLeader, { readonly kind: "answer" | "failure" | "fault" }>;
+
+export interface RemoteEvents {
+  said(message: Said): void;
+  /** It has ended, and was not told to; with the fault, where there was one. */
+  died(fault: Error | undefined): void;
+}
+
+interface Waiting {
+  resolve(value: never): void;
+  reject(error: Error): void;
+}
+
+export class Remote {
+  readonly #thread: Thread;
+  readonly #waiting = new Map<number, Waiting>();
+  #asked = 0;
+  #fault: Error | undefined;
+  #ending = false;
+  #ended = false;
+
+  constructor({ program, data }: { readonly program: URL; readonly data: WorkerData }, events: RemoteEvents) {
+    this.#thread = startThread(program, {
+      data,
+      events: {
+        message: (message) => this.#hear(message as ToLeader, events),
+        ended: (unforeseen) => {
+          const fault = this.#fault ?? unforeseen;
+          this.#ended = true;
+          for (const { reject } of this.#waiting.values()) reject(gone(fault));
+          this.#waiting.clear();
+          if (!this.#ending) events.died(fault);
+        },
+      },
+    });
+  }
+
+  ask<Name extends keyof Calls>(name: Name, ...args: Parameters<Calls[Name]>): Promise<Awaited<ReturnType<Calls[Name]>>> {
+    if (this.#ended) return Promise.reject(gone());
+    const id = ++this.#asked;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.tell({ kind: "call", id, name, args });
+    });
+  }
+
+  tell(message: ToWorker): void {
+    this.#thread.post(message);
+  }
+
+  async end(): Promise<void> {
+    this.#ending = true;
+    await this.#thread.end();
+  }
+
+  #hear(message: ToLeader, events: RemoteEvents): void {
+    if (message.kind === "fault") return void (this.#fault = errorOf(message.error));
+    if (message.kind !== "answer" && message.kind !== "failure") return events.said(message);
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if (message.kind === "answer") waiting?.resolve(message.value as never);
+    else waiting?.reject(errorOf(message.error));
+  }
+}
+
+function gone(fault?: Error): PipegateError {
+  return new PipegateError("internal", `a worker has ended${fault === undefined ? "" : `: ${fault.message}`}`);
+}
