@@ -121,7 +121,7 @@ async function holding<T>(
 export async function idlePipes(on: Running, using: Using): Promise<Found> {
   await framed(on, using, "opens", 100, 4, "echo");
   const less = Math.min(4, using.divide);
-  const [sessions, loops, pipes] = [1000, 10_000 / less, 4000 / less]; // few would show the heap's steps, not their size
+  const [sessions, loops, pipes] = [2000, 10_000 / less, 4000 / less]; // few would show the heap's steps, not their size
   const before = await settled(on);
   const hold = async (line: (words: string) => Promise<Found>): Promise<Found> => {
     const held = await settled(on);
