@@ -85,6 +85,7 @@ export function parseSpiffeId(text: string): string {
     refuse(text, "has a trust domain that is not 1 to 255 of a-z 0-9 . _ -", "write it like spiffe://dev/agent/alice");
   }
   if (path === "") refuse(text, "has no path", `write it like ${printable(text, 100)}/agent/alice`);
+  if (domain === "." || domain === "..") refuse(text, "has a relative trust domain", "write it like spiffe://dev/agent/alice");
   for (const segment of path!.slice(1).split("/")) {
     if (segment === "") refuse(text, "has an empty segment", "write single slashes and none at the end");
     if (segment === "." || segment === "..") refuse(text, "has a relative segment", "write the path that is meant");

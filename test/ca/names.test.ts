@@ -35,6 +35,8 @@ describe("a client's name", () => {
     ["spiffe://dev//a", /slash/u],
     ["spiffe://dev/a/", /slash/u],
     ["spiffe://dev/../a", /path/u],
+    ["spiffe://./a", /dev/u],
+    ["spiffe://../a", /dev/u],
     ["spiffe://dev/a%20b", /leave/u],
     ["spiffe://dev/a?b", /leave/u],
     ["spiffe://dev/a\nb", /leave/u],
