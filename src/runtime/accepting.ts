@@ -41,18 +41,29 @@ export interface WatchOptions {
 export interface AcceptWatch {
   /** Whether an accepted socket is the watch's own. */
   isOwn(socket: Socket): boolean;
+  /** Descriptors are scarce: it looks more often for a while, as accepting may end at any moment. */
+  scarce(): void;
   stop(): void;
 }
 
-const EVERY_MS = 3_000;
-const PATIENCE_MS = 1_000;
+/** How long a server is quiet before it is dialled, and how long it may then take. */
+interface Pace {
+  readonly everyMs: number;
+  readonly patienceMs: number;
+}
+
+const CALM: Pace = { everyMs: 3_000, patienceMs: 1_000 };
+/** A client whose SYN was dropped meanwhile sends it again after a second: by then it should be heard. */
+const SCARCE: Pace = { everyMs: 300, patienceMs: 300 };
+/** Looks since descriptors were scarce last, until it is calm again. */
+const SCARCE_LOOKS = 30;
 /** Where probes come from, each from a port of its own: the runtime's choice would be known only after the server has accepted. */
 const FIRST_PORT = 32_768;
 const PORTS = 28_000;
 /** At one moment, of all threads. */
 const MAX_PROBES = 256;
 
-const nothing: AcceptWatch = { isOwn: () => false, stop: () => {} };
+const nothing: AcceptWatch = { isOwn: () => false, scarce: () => {}, stop: () => {} };
 
 export function watchAccepting(server: Server, options: WatchOptions): AcceptWatch {
   const { address } = options;
@@ -65,13 +76,18 @@ class Watch implements AcceptWatch {
   #timer: Timer;
   #probe: { readonly socket: Socket; readonly host: string; readonly port: number; takeBack(): void } | undefined;
   #accepted = true;
+  #scarceLooks = 0;
   #stopped = false;
 
   constructor(server: Server, options: WatchOptions & { readonly address: TcpAddress }) {
     this.#server = server;
     this.#options = options;
     server.on("connection", () => (this.#accepted = true));
-    this.#timer = options.clock.after(EVERY_MS, () => this.#look());
+    this.#timer = options.clock.after(CALM.everyMs, () => this.#look());
+  }
+
+  get #pace(): Pace {
+    return this.#scarceLooks > 0 ? SCARCE : CALM;
   }
 
   isOwn(socket: Socket): boolean {
@@ -79,6 +95,14 @@ class Watch implements AcceptWatch {
     if (this.#probe !== undefined && remotePort === this.#probe.port && remoteAddress?.replace("::ffff:", "") === this.#probe.host)
       return true;
     return ports.length > 0 && remotePort !== undefined && ports.includes(remotePort) && remoteAddress === socket.localAddress;
+  }
+
+  scarce(): void {
+    const isNews = this.#scarceLooks === 0;
+    this.#scarceLooks = SCARCE_LOOKS;
+    if (!isNews || this.#probe !== undefined || this.#stopped) return;
+    this.#timer.cancel();
+    this.#lookLater();
   }
 
   stop(): void {
@@ -92,10 +116,15 @@ class Watch implements AcceptWatch {
     if (!this.#stopped) this.#timer = this.#options.clock.after(delayMs, act);
   }
 
+  #lookLater(): void {
+    this.#next(this.#pace.everyMs, () => this.#look());
+  }
+
   #look(): void {
     const quiet = !this.#accepted;
     this.#accepted = false;
-    if (!quiet) return this.#next(EVERY_MS, () => this.#look());
+    if (this.#scarceLooks > 0) this.#scarceLooks--;
+    if (!quiet) return this.#lookLater();
     const { host, port } = this.#options.address;
     const local = nearEnd(host);
     const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
@@ -104,7 +133,7 @@ class Watch implements AcceptWatch {
     try {
       probe = createConnection({ host: local, port, localAddress: local, localPort });
     } catch {
-      return this.#next(EVERY_MS, () => this.#look()); // Deno throws what it should tell
+      return this.#lookLater(); // Deno throws what it should tell
     }
     const { shared = false } = this.#options;
     const takeBack = shared ? announce(localPort) : (): void => {};
@@ -113,14 +142,17 @@ class Watch implements AcceptWatch {
     probe.on("error", () => (failed = true)); // the port is taken, or still no descriptors: that is for the next time
     probe.once("close", () => (answered = shared));
     probe.resume();
-    this.#next(PATIENCE_MS, () => {
+    const judge = (): void => {
       this.#probe = undefined;
       takeBack();
       const isWell = this.#accepted || failed || answered;
       probe.destroy();
-      if (isWell) return this.#next(EVERY_MS, () => this.#look());
+      if (isWell) return this.#lookLater();
       void this.#again();
-    });
+    };
+    // In two steps: a process that was busy for all that time has accepted between them what came.
+    const half = this.#pace.patienceMs / 2;
+    this.#next(half, () => this.#next(half, judge));
   }
 
   async #again(): Promise<void> {
@@ -130,8 +162,8 @@ class Watch implements AcceptWatch {
       this.#options.troubled(new Error("accepting had stopped, for want of descriptors; it listens anew"));
       if (this.#stopped) this.#server.close();
     } catch {
-      return this.#next(EVERY_MS, () => void this.#again());
+      return this.#next(this.#pace.everyMs, () => void this.#again());
     }
-    this.#next(EVERY_MS, () => this.#look());
+    this.#lookLater();
   }
 }

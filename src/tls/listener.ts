@@ -189,6 +189,7 @@ class Door implements Listener {
     const obstacle = probe === undefined ? this.#obstacle(source) : undefined;
     const giveBack = obstacle === undefined ? this.#descriptors.forClient() : undefined;
     if (giveBack === undefined) {
+      if (obstacle === undefined) this.#watch?.scarce();
       const scarce = { reason: "too_many_connections", detail: "the process has no descriptors left for connections" } as const;
       this.#events.refused({ ...(obstacle ?? scarce), source });
       return false;
