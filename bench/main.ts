@@ -17,7 +17,7 @@ import { loads } from "./loads.ts";
 import { peers } from "./peers.ts";
 import { report, type Reported, writeInto } from "./report.ts";
 import { type Plan, runRounds } from "./rounds.ts";
-import { pipegate, type Subject } from "./subjects.ts";
+import { pipegate, plainProxy, type Subject } from "./subjects.ts";
 import { targets } from "./targets.ts";
 
 interface Wanted extends Plan {
@@ -41,7 +41,7 @@ function readPlan(): Wanted {
   const runtimes = values.runtime.split(",").filter((name): name is "node" | "deno" => name === "node" || name === "deno");
   const { found, absent } = peers();
   const counts = values.workers.split(",").map(Number);
-  const subjects = [...runtimes.flatMap((runtime) => counts.map((workers) => pipegate(runtime, { workers }))), ...found];
+  const subjects = [...runtimes.flatMap((runtime) => counts.map((workers) => pipegate(runtime, { workers }))), plainProxy, ...found];
   const names = values.only?.split(",") ?? [];
   const known = (subject: Subject): boolean => names.includes(subject.name) || names.includes(subject.name.split(" ")[0]!);
   const unknown = names.filter(

@@ -35,6 +35,8 @@ export interface Subject {
   readonly name: string;
   readonly version: string;
   readonly kind: "pipegate" | "proxy" | "ssh";
+  /** Not a peer: it says what the runtime itself costs. */
+  readonly reference?: true;
   start(around: Surroundings): Promise<Running>;
 }
 
@@ -149,11 +151,12 @@ export function pipegate(runtime: "node" | "deno", { workers = 1 }: { readonly w
   };
 }
 
-/** The least that Node can do as a proxy (plain-proxy.ts), for ratios that no machine changes. */
+/** The least that Node can do as a proxy (plain-proxy.ts): what of our figures is the runtime's, and ratios that no machine changes. */
 export const plainProxy: Subject = {
   name: "plain node",
   version: firstLine([join(bin, "node"), "--version"], /(\d+\.\d+\.\d+)/),
   kind: "proxy",
+  reference: true,
   async start({ folder, backend }) {
     const [bulk, echo] = [await freePort(), await freePort()];
     const ports = [bulk, backend.bulk, echo, backend.echo].map(String);

@@ -11,6 +11,7 @@ interface Context {
   readonly own: (figure: string) => number | undefined;
   readonly deno: (figure: string) => number | undefined;
   readonly peers: (figure: string) => Best | undefined;
+  readonly plain: (figure: string) => number | undefined;
   readonly ssh: (figure: string) => number | undefined;
 }
 
@@ -24,6 +25,8 @@ interface Row {
   readonly target: string;
   readonly measured: string;
   readonly ratio: string;
+  /** To a plain proxy on the same Node: what the runtime leaves to us. */
+  readonly beyondPlain?: string;
   readonly met: boolean | undefined;
 }
 
@@ -34,24 +37,28 @@ const isRate = (figure: string): boolean => figures[figure]!.unit.startsWith("1,
 
 const times = (ratio: number | undefined, of: string): string => (ratio === undefined ? "" : `${rounded(ratio)}x ${of}`);
 
+const overPlain = (value: number | undefined, plain: number | undefined): string =>
+  value === undefined || plain === undefined ? "" : `${rounded(value / plain)}x`;
+
 /** Our figure beside that of the best proxy for `peerFigure` (the same one when not given). */
 function besidePeers(figure: string, { limit, peerFigure = figure }: { readonly limit: number; readonly peerFigure?: string }): Aim {
-  return ({ own, peers }) => {
+  return ({ own, peers, plain }) => {
     const [value, best] = [own(figure), peers(peerFigure)];
     const ratio = value === undefined || best === undefined ? undefined : value / best.value;
     const met = ratio === undefined ? undefined : isRate(figure) ? ratio >= limit : ratio <= limit;
     const target = `at ${isRate(figure) ? "least" : "most"} ${limit.toFixed(1)} x the best peer${peerFigure === figure ? "" : "'s raw"}`;
-    return { load: titled(figure), target, measured: rounded(value), ratio: times(ratio, best?.name ?? ""), met };
+    const beyondPlain = overPlain(value, plain(peerFigure));
+    return { load: titled(figure), target, measured: rounded(value), ratio: times(ratio, best?.name ?? ""), beyondPlain, met };
   };
 }
 
 /** Our figure by itself. */
 function byItself(figure: string, limit: number): Aim {
-  return ({ own }) => {
+  return ({ own, plain }) => {
     const value = own(figure);
     const met = value === undefined ? undefined : isRate(figure) ? value >= limit : value <= limit;
     const target = `at ${isRate(figure) ? "least" : "most"} ${limit}`;
-    return { load: titled(figure), target, measured: rounded(value), ratio: "", met };
+    return { load: titled(figure), target, measured: rounded(value), ratio: "", beyondPlain: overPlain(value, plain(figure)), met };
   };
 }
 
@@ -134,23 +141,24 @@ export function targets(measured: Measured, { subjects, rounds, command }: Pick<
     const found = subjects.find(wanted);
     return (figure) => (found === undefined ? undefined : measured.median(found.name, figure));
   };
-  const proxies = subjects.filter(({ kind }) => kind === "proxy");
+  const proxies = subjects.filter(({ kind, reference }) => kind === "proxy" && reference !== true);
   const context: Context = {
     own: of(({ name }) => name === "pipegate node"),
     deno: of(({ name }) => name === "pipegate deno"),
+    plain: of(({ reference }) => reference === true),
     ssh: of(({ kind }) => kind === "ssh"),
     peers: (figure) => best(figure, { measured, proxies }),
   };
   const rows = aims.map((aim) => aim(context));
-  const lines = rows.map(({ load, target, measured: seen, ratio, met }) => {
+  const lines = rows.map(({ load, target, measured: seen, ratio, beyondPlain = "", met }) => {
     const verdict = met === undefined ? "not measured" : met ? "met" : "MISSED";
-    return `| ${load} | ${target} | ${seen} | ${ratio} | ${verdict} |`;
+    return `| ${load} | ${target} | ${seen} | ${ratio} | ${beyondPlain} | ${verdict} |`;
   });
   return [
     headline({ rounds, command }),
     "",
-    "| load | target | measured | ratio | |",
-    "|---|---|--:|--:|---|",
+    "| load | target | measured | ratio | to plain Node | |",
+    "|---|---|--:|--:|--:|---|",
     ...lines,
     "",
     `${rows.filter(({ met }) => met === true).length} of ${rows.length} met.`,
