@@ -6,15 +6,6 @@ export type { ExplainAnswer, ExplainRequest } from "./explain.ts";
 export type { LogFields, Logger, LogLevel, LogValue } from "./base/log.ts";
 export { type Explanation, explanations, isReason, type Reason, reasons } from "./base/reason.ts";
 export { version } from "./base/software.ts";
-export {
-  createGateway,
-  type CreateGatewayOptions,
-  type Gateway,
-  type GatewayOptions,
-  type GatewayStatus,
-  type PipeStatus,
-  readConfig,
-  type ReadConfigOptions,
-  type Reloaded,
-} from "./gateway.ts";
+export type { Gateway, GatewayOptions, GatewayStatus, PipeStatus, Reloaded } from "./gateway.ts";
+export { createGateway, type CreateGatewayOptions, readConfig, type ReadConfigOptions } from "./gateway/create.ts";
 export type { Config, InForce } from "./config/config.ts";

@@ -43,3 +43,14 @@ export const systemClock: Clock = {
   },
   soon: (act) => void setImmediate(act),
 };
+
+/** Resolves when `done` does, or after `ms`; rejects as `done` does, when it does before. */
+export async function within(done: Promise<unknown>, { ms, clock }: { readonly ms: number; readonly clock: Clock }): Promise<void> {
+  let timer: Timer | undefined;
+  const enough = new Promise<void>((resolve) => (timer = clock.after(ms, resolve)));
+  try {
+    await Promise.race([done, enough]);
+  } finally {
+    timer?.cancel();
+  }
+}

@@ -2,21 +2,20 @@
  * A gateway of several workers, led by the thread that calls: each worker is a whole gateway in a thread of its own, on the same ports.
  * Promises: all workers serve or none; another config is prepared in all, then put in force in all, or in none; one status; drain and close
  * end all; a worker that ends by itself ends the gateway (`failed`), which never serves with fewer than was asked. What is one for all is
- * here: addresses, the audit log's chain, caps on log lines. Leaves to others: what a gateway is (gateway.ts), signals and files (cli/).
+ * here: addresses, the audit log's chain, caps on log lines. Leaves to others: what a gateway is (gateway.ts), its states and turns
+ * (gateway/life-cycle.ts), signals and files (cli/).
  */
 import type { Audit } from "../audit/audit.ts";
-import { beginAudit } from "../audit/waiting.ts";
 import { addressText, type SocketAddress } from "../base/address.ts";
-import { systemClock, type Clock, type Timer } from "../base/clock.ts";
-import { PipegateError } from "../base/error.ts";
+import { systemClock, within, type Clock, type Timer } from "../base/clock.ts";
 import type { LogWriter } from "../base/log-writer.ts";
 import type { Config, InForce } from "../config/config.ts";
 import type { ExplainAnswer, ExplainRequest } from "../explain.ts";
-import type { Reloaded } from "../gateway.ts";
-import { auditStatus, type GatewayStatus, type ReloadFailure } from "../gateway/status.ts";
+import { beginAuditLog } from "../gateway/audit-log.ts";
+import { AUDIT_CLOSE_MS, DRAIN_MS, LifeCycle, type Reloaded } from "../gateway/life-cycle.ts";
+import { auditStatus, type GatewayStatus } from "../gateway/status.ts";
 import { Journal } from "../journal.ts";
 import { Metrics } from "../metrics.ts";
-import { requireSupportedRuntime } from "../runtime/version.ts";
 import { Crew, type CrewEvents } from "./crew.ts";
 import { mergeCounts, mergeExplained, mergeStatus } from "./merge.ts";
 import { claimPlaces, placeListeners, type Placed } from "./places.ts";
@@ -31,32 +30,23 @@ export interface WorkersOptions {
 }
 
 const workerProgram = new URL("worker", import.meta.url);
-const DRAIN_MS = 30_000;
 /** A worker that has not closed after so long is cut off, ms: longer than a gateway waits for what may hang. */
 const CLOSE_MS = 12_000;
-/** How long a disk that does not answer may keep what was told last, ms. */
-const AUDIT_CLOSE_MS = 5_000;
-/** How long an end waits for a load under way, which may hang in a name, ms. */
-const RELOAD_END_MS = 5_000;
 /** How often workers hear whether the audit log can be written, where that decides whom they serve, ms. */
 const AUDIT_LOOK_MS = 100;
 
 export class Workers {
   readonly #log: LogWriter;
   readonly #clock: Clock;
+  readonly #metrics = new Metrics();
   readonly #journal: Journal;
+  readonly #life: LifeCycle;
   readonly #teller: Teller;
   readonly #crew: Crew;
   #config: Config;
   #placed: readonly Placed[] = [];
-  #state: GatewayStatus["state"] = "new";
   #version = 1;
   #loadedAt: number;
-  #failure: ReloadFailure | undefined;
-  #reloadFailures = 0;
-  #reloading: Promise<unknown> = Promise.resolve();
-  #drained: Promise<void> | undefined;
-  #closed: Promise<void> | undefined;
   #audit: Audit | undefined;
   #auditLook: Timer | undefined;
   #auditTold: string | undefined;
@@ -73,7 +63,8 @@ export class Workers {
     this.#log = log;
     this.#clock = clock;
     this.#loadedAt = clock.wall();
-    this.#journal = new Journal(log, { metrics: new Metrics(), clock });
+    this.#journal = new Journal(log, { metrics: this.#metrics, clock });
+    this.#life = new LifeCycle({ clock, journal: this.#journal, metrics: this.#metrics });
     this.#teller = new Teller({ logger: log, journal: this.#journal, clock });
     this.failed = new Promise((_, reject) => (this.#fail = reject));
     this.failed.catch(() => {}); // whoever waits for it hears of it
@@ -81,32 +72,25 @@ export class Workers {
 
   /** Opens every listener in every worker, or none. Returns where they listen, in the order of the config. */
   async listen(): Promise<readonly SocketAddress[]> {
-    requireSupportedRuntime();
-    if (this.#state !== "new") throw new PipegateError("usage", "this gateway has been started before");
-    this.#state = "opening";
-    try {
-      if (this.#config.selfTest === "skip") this.#journal.untested();
-      await this.#openAudit();
-      this.#placed = await placeListeners(this.#config.listeners, []);
-      this.#requireOpening();
-      await this.#crew.start(this.#config, this.#placed);
-      this.#placed = await claimPlaces(this.#placed, []);
-      await this.#crew.ask((worker) => worker.ask("bind"));
-      this.#lookAtAudit();
-      this.#requireOpening();
-      await this.#crew.ask((worker) => worker.ask("serve"));
-      this.#requireOpening();
-    } catch (error) {
-      const wasClosed = this.#state !== "opening";
-      await this.close();
-      throw wasClosed ? new PipegateError("cancelled", "the gateway was closed while it was opening") : error;
-    }
-    this.#state = "ready";
+    await this.#life.open(
+      () => this.#open(),
+      () => this.close(),
+    );
+    this.#life.serve();
     return this.#placed.map(({ address }) => address);
   }
 
-  #requireOpening(): void {
-    if (this.#state !== "opening") throw new PipegateError("cancelled");
+  async #open(): Promise<void> {
+    if (this.#config.selfTest === "skip") this.#journal.untested();
+    await this.#openAudit();
+    this.#placed = await placeListeners(this.#config.listeners, []);
+    this.#life.requireOpening();
+    await this.#crew.start(this.#config, this.#placed);
+    this.#placed = await claimPlaces(this.#placed, []);
+    await this.#crew.ask((worker) => worker.ask("bind"));
+    this.#lookAtAudit();
+    this.#life.requireOpening();
+    await this.#crew.ask((worker) => worker.ask("serve"));
   }
 
   #died(what: string, fault: Error | undefined): void {
@@ -125,16 +109,12 @@ export class Workers {
   async #openAudit(): Promise<void> {
     const { audit } = this.#config;
     if (audit === undefined) return;
-    const told = {
-      onTrouble: (detail: string) => this.#journal.auditTroubled(detail),
-      onWell: () => this.#journal.auditWell(),
-    };
-    this.#audit = await beginAudit({ ...audit, clock: this.#clock, ...told }, { mayWait: audit.onFailure !== "refuse" });
+    this.#audit = await beginAuditLog(audit, { clock: this.#clock, journal: this.#journal });
     this.#journal.audit = this.#audit;
   }
 
   #lookAtAudit(): void {
-    if (this.#config.audit?.onFailure !== "refuse" || this.#state === "closed") return;
+    if (this.#config.audit?.onFailure !== "refuse" || this.state === "closed") return;
     const failing = this.#audit?.failing;
     if (failing !== this.#auditTold) this.#crew.tell({ kind: "audit", failing });
     this.#auditTold = failing;
@@ -145,17 +125,14 @@ export class Workers {
 
   /** As Gateway.reload, in all workers or in none. */
   reload(config: Config): Promise<Reloaded> {
-    const turn = this.#reloading.then(() => this.#reload(config));
-    this.#reloading = turn.catch(() => {});
-    return turn;
+    return this.#life.reload(() => this.#reload(config));
   }
 
   async #reload(config: Config): Promise<Reloaded> {
-    this.#requireReady();
     const placed = await claimPlaces(await placeListeners(config.listeners, this.#placed), this.#placed);
     const prepared = await this.#crew.prepare(config, placed);
     try {
-      this.#requireReady(); // it may have been told to stop meanwhile
+      this.#life.requireReady(); // it may have been told to stop meanwhile
     } catch (error) {
       await this.#crew.abandon();
       throw error;
@@ -165,66 +142,44 @@ export class Workers {
     const odd = config.warnings.filter((warning) => !this.#config.warnings.includes(warning));
     this.#config = config;
     this.#placed = placed;
-    const mended = this.#failure !== undefined;
-    this.#failure = undefined;
     if (changes.length > 0) {
       this.#version++;
       this.#loadedAt = this.#clock.wall();
     }
     const reloaded = { version: this.#version, changes };
-    if (changes.length > 0 || mended) this.#journal.reloaded(reloaded);
-    if (changes.length > 0) for (const warning of odd) this.#journal.odd(warning);
+    this.#life.took(reloaded, { odd });
     return reloaded;
-  }
-
-  #requireReady(): void {
-    if (this.#state !== "ready") throw new PipegateError("draining", `the gateway is ${this.#state}: it takes no other config now`);
   }
 
   /** A config that was not taken, in lines for the log and for those who look in. */
   reloadFailed(lines: readonly string[]): void {
-    const again = this.#failure !== undefined && this.#failure.lines.join("\n") === lines.join("\n");
-    this.#failure = { at: this.#clock.wall(), lines };
-    this.#reloadFailures++;
-    if (!again) this.#journal.reloadFailed(lines);
+    this.#life.reloadFailed(lines);
   }
 
   // ---- the end
 
   /** As Gateway.drain, all workers at once. */
   drain(graceMs: number = DRAIN_MS): Promise<void> {
-    this.#drained ??= this.#drain(graceMs);
-    return this.#drained;
+    return this.#life.drain(() => this.#drain(graceMs));
   }
 
   async #drain(graceMs: number): Promise<void> {
-    if (this.#state !== "closed") this.#state = "draining";
-    await this.#within(RELOAD_END_MS, this.#reloading);
     await this.#crew.ask((worker) => worker.ask("drain", graceMs)).catch(() => {}); // one that has ended is told by `failed`
     await this.close();
   }
 
   /** Closes everything at once; pipes that are open break with `draining`. */
   close(): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
+    return this.#life.close(() => this.#close());
   }
 
   async #close(): Promise<void> {
-    this.#state = "closed";
     this.#auditLook?.cancel();
     const closed = this.#crew.ask((worker) => worker.ask("close")).catch(() => {}); // one that has ended is told by `failed`
-    await this.#within(CLOSE_MS, closed);
+    await within(closed, { ms: CLOSE_MS, clock: this.#clock });
     await this.#crew.end();
     this.#journal.tellSuppressed();
-    if (this.#audit !== undefined) await this.#within(AUDIT_CLOSE_MS, this.#audit.close());
-  }
-
-  async #within(ms: number, done: Promise<unknown>): Promise<void> {
-    let timer: Timer | undefined;
-    const enough = new Promise<void>((resolve) => (timer = this.#clock.after(ms, resolve)));
-    await Promise.race([done, enough]);
-    timer?.cancel();
+    if (this.#audit !== undefined) await within(this.#audit.close(), { ms: AUDIT_CLOSE_MS, clock: this.#clock });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -234,7 +189,7 @@ export class Workers {
   // ---- for those who look in
 
   get state(): GatewayStatus["state"] {
-    return this.#state;
+    return this.#life.state;
   }
 
   get inForce(): InForce {
@@ -249,11 +204,11 @@ export class Workers {
 
   async status(): Promise<GatewayStatus> {
     return mergeStatus(await this.#ofAll((worker) => worker.ask("status")), {
-      state: this.#state,
+      state: this.state,
       listeners: this.#placed.map(({ address }) => addressText(address)),
       version: this.#version,
       loadedAt: this.#loadedAt,
-      reloadFailure: this.#failure,
+      reloadFailure: this.#life.failure,
       audit: auditStatus(this.#audit),
     });
   }
@@ -266,8 +221,8 @@ export class Workers {
   async metrics(): Promise<string> {
     const { metrics, gauges } = mergeCounts(await this.#ofAll((worker) => worker.ask("counts")), {
       version: this.#version,
-      reloadFailed: this.#failure !== undefined,
-      reloadFailures: this.#reloadFailures,
+      reloadFailed: this.#life.failure !== undefined,
+      reloadFailures: this.#metrics.reloadFailures,
       audit: auditStatus(this.#audit),
     });
     return metrics.text(gauges);
@@ -275,6 +230,6 @@ export class Workers {
 
   /** Those that can be asked: before they serve, and after, there are none. */
   async #ofAll<T>(ask: (worker: Remote) => Promise<T>): Promise<T[]> {
-    return this.#state === "ready" || this.#state === "draining" ? this.#crew.ask(ask) : [];
+    return this.state === "ready" || this.state === "draining" ? this.#crew.ask(ask) : [];
   }
 }
