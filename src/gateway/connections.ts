@@ -5,14 +5,13 @@
  * (opener.ts), when to judge again (gateway.ts).
  */
 import type { Break } from "../base/channel.ts";
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Timer } from "../base/clock.ts";
 import type { Steps } from "../base/steps.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Identity } from "../identity/identity.ts";
 import { judgeStanding, type Proof } from "../identity/judge.ts";
-import type { ConnectionFacts, Journal } from "../journal.ts";
+import type { ConnectionFacts } from "../journal.ts";
 import { denial } from "../policy/deny.ts";
-import type { Limiter } from "../policy/limiter.ts";
 import { connectionLimits } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
 import { ALPN } from "../protocol/frame.ts";
@@ -21,20 +20,10 @@ import type { Stream } from "../protocol/stream.ts";
 import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
 import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener.ts";
 import { sessionOver } from "../tls/session-socket.ts";
-import type { ClientEnd, Opener } from "./opener.ts";
-import type { Seen } from "./seen.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { ClientEnd, Opener, OpenerOptions } from "./opener.ts";
 
-export interface ConnectionsOptions {
-  readonly clock: Clock;
-  readonly journal: Journal;
-  /** What holds now. */
-  readonly snapshot: () => Snapshot;
-  readonly limiter: Limiter;
+export interface ConnectionsOptions extends Omit<OpenerOptions, "pipes"> {
   readonly opener: Opener;
-  readonly seen: Seen;
-  /** Says why nobody may come in just now; undefined: they may. */
-  readonly shut: () => Break | undefined;
   /** One was let in whom time alone ends at this moment (milliseconds since the epoch). */
   readonly arrivedUntil: (until: number) => void;
 }

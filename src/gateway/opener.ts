@@ -29,7 +29,7 @@ export interface OpenerOptions {
   readonly limiter: Limiter;
   readonly pipes: PipeRegistry;
   readonly seen: Seen;
-  /** Says why no pipe may be opened just now; undefined: they may. */
+  /** Says why nobody may come in, and no pipe be opened, just now; undefined: they may. */
   readonly shut: () => Break | undefined;
 }
 

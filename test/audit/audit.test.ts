@@ -30,6 +30,13 @@ async function open(options: Partial<AuditOptions> = {}): Promise<Audit> {
   return audit;
 }
 
+/** One more line in the log, which is closed then. */
+async function leave(event: string): Promise<void> {
+  const audit = await open();
+  audit.record({ event });
+  await audit.close();
+}
+
 const whole = async (): Promise<number> => {
   const { faults, lines } = await verifyAudit(file);
   expect(faults).toEqual([]);
@@ -92,20 +99,14 @@ test("the chain goes on over a restart and over full files, of which so many are
 });
 
 test("a crash between the rename and the new file loses nothing", async () => {
-  const audit = await open();
-  audit.record({ event: "pipe open" });
-  await audit.close();
+  await leave("pipe open");
   await rename(file, `${file}.0000000000000001`);
-  const next = await open();
-  next.record({ event: "pipe close" });
-  await next.close();
+  await leave("pipe close");
   expect(await whole()).toBe(2);
 });
 
 test("a line that a power cut left is ended, told, and no forgery", async () => {
-  const audit = await open();
-  audit.record({ event: "pipe open" });
-  await audit.close();
+  await leave("pipe open");
   await appendFile(file, '{"seq":2,"time":"2026-01-01T00:');
   await (await open()).close();
   const { faults, cut, lines: count, head } = await verifyAudit(file);
@@ -118,14 +119,10 @@ test.each([
   ["before it began", ""],
   ["and leaves zeros", "\0".repeat(5_000)],
 ])("a power cut that takes the line that tells of another one, %s, stops no start", async (_where, second) => {
-  const audit = await open();
-  audit.record({ event: "pipe open" });
-  await audit.close();
+  await leave("pipe open");
   await appendFile(file, '{"seq":2,"time":"2026-01-01T00:\n');
   await appendFile(file, second);
-  const next = await open();
-  next.record({ event: "pipe close" });
-  await next.close();
+  await leave("pipe close");
   expect(await whole()).toBe(3);
   const text = await readFile(file, "utf8");
   await writeFile(file, text.replace('{"seq":2,"time":"2026', '{"seq":2,"time":"2025'));
@@ -139,9 +136,7 @@ test("power cuts that take all lines of a new log, one after the other, stop no 
 });
 
 test("a line that lacks its newline alone is no cut one, also behind a cut one", async () => {
-  const audit = await open();
-  audit.record({ event: "pipe open" });
-  await audit.close();
+  await leave("pipe open");
   await appendFile(file, '{"seq":2,"ti');
   await (await open()).close();
   await truncate(file, (await lstat(file)).size - 1);

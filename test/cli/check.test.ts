@@ -1,53 +1,15 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createTestCa } from "../support/mint.ts";
-import { createWorkplace, type Ended, type Workplace } from "../support/run-command.ts";
+import { ca, type CheckedPlace, config, createCheckedPlace, jsonOf, textOf } from "../support/checked-config.ts";
 
-const ca = createTestCa({ cn: "fleet CA" });
-const alice = ca.client("alice");
-const revoked = ca.client("mallory");
-let place: Workplace;
-
-const config = `listeners:
-  - listen: 127.0.0.1:8443
-  - listen: unix:raw.sock
-    target: echo
-identity: { certificate: gateway.pem, key: gateway-key.pem }
-trust: { ca: [ca.pem], crl: [crl.pem] }
-targets:
-  echo: { builtin: echo }
-  db: { tcp: [10.0.0.5:5432, "[::1]:5432"] }
-rules:
-  - clients: ["dns:*.ci.example"]
-    targets: ["*"]
-  - clients: ["spiffe://dev/agent/*"]
-    targets: [ec*]
-    limits: { opens: 5/s burst 9, bytes: 1MiB/s, pipes: 3, connections: 2 }
-`;
+let place: CheckedPlace;
 
 beforeAll(async () => {
-  place = await createWorkplace(ca.certificate, {
-    gateway: ca.gateway(),
-    alice,
-    mallory: revoked,
-    stranger: createTestCa().client("alice"),
-  });
-  await write("crl.pem", ca.crl({ revoked: [revoked.serial] }).pem);
-  await write("pipegate.yaml", config);
+  place = await createCheckedPlace();
   await mkdir(join(place.folder, "sub"));
 });
 afterAll(() => place.remove());
-
-async function write(name: string, text: string): Promise<void> {
-  await writeFile(join(place.folder, name), text);
-}
-function textOf({ out }: Ended): string {
-  return out.toString("utf8");
-}
-function jsonOf(ended: Ended): Record<string, unknown> {
-  return JSON.parse(textOf(ended)) as Record<string, unknown>;
-}
 
 describe("pipegate check", () => {
   test("says on stdout what the gateway would do, and exits with 0", async () => {
@@ -66,14 +28,14 @@ describe("pipegate check", () => {
   });
   test("takes another file, whose names start at its own folder, and tells what is odd on stderr", async () => {
     const odd = config.replaceAll(/(gateway|gateway-key|ca|crl)\.pem/g, "../$1.pem").replace("ec*", "ec*, db-*");
-    await write("sub/other.yaml", odd);
+    await place.write("sub/other.yaml", odd);
     const ended = await place.run(["check", "-c", "sub/other.yaml"]);
     expect(textOf(ended).split("\n")[0]).toBe("sub/other.yaml is good: 5 files read, 1 warning");
     expect(ended.err).toBe("warning: sub/other.yaml:14:20 rules[1].targets[1]: no target fits db-*\n");
     expect(ended.status).toBe(0);
   });
   test("with one error says it in one line with place and mend, and exits with 2", async () => {
-    await write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
+    await place.write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
     const ended = await place.run(["check", "-c", "one.yaml"]);
     expect(ended.err).toBe(
       "pipegate: one.yaml:15:22 rules[1].limits.opens: expected a rate such as 50/s burst 100, got 5; did you mean 5/s.\n",
@@ -81,7 +43,7 @@ describe("pipegate check", () => {
     expect({ status: ended.status, out: textOf(ended) }).toEqual({ status: 2, out: "" });
   });
   test("with several errors says each in its line", async () => {
-    await write("two.yaml", config.replace("opens: 5/s burst 9", "opens: 5").replace("targets: [ec*]", "targets: [eco]"));
+    await place.write("two.yaml", config.replace("opens: 5/s burst 9", "opens: 5").replace("targets: [ec*]", "targets: [eco]"));
     const ended = await place.run(["check", "-c", "two.yaml"]);
     const lines = ended.err.trimEnd().split("\n");
     expect(lines).toHaveLength(3);
@@ -90,8 +52,8 @@ describe("pipegate check", () => {
     expect(ended.status).toBe(2);
   });
   test("refuses an intermediate CA without its root, as the gateway does", async () => {
-    await write("middle.pem", ca.intermediate().certificate);
-    await write("middle.yaml", config.replace("{ ca: [ca.pem], crl: [crl.pem] }", "{ ca: [middle.pem] }"));
+    await place.write("middle.pem", ca.intermediate().certificate);
+    await place.write("middle.yaml", config.replace("{ ca: [ca.pem], crl: [crl.pem] }", "{ ca: [middle.pem] }"));
     for (const command of ["check", "gateway"]) {
       const { status, out, err } = await place.run([command, "-c", "middle.yaml"]);
       expect({ status, out: out.toString() }).toEqual({ status: 2, out: "" });
@@ -108,7 +70,7 @@ describe("pipegate check", () => {
       targets: { echo: "builtin echo" },
       trust: { revocationLists: 1, revoked: 1 },
     });
-    await write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
+    await place.write("one.yaml", config.replace("opens: 5/s burst 9", "opens: 5"));
     const bad = await place.run(["check", "--json", "-c", "one.yaml"]);
     const problem = "expected a rate such as 50/s burst 100, got 5; did you mean 5/s";
     expect(jsonOf(bad)).toEqual({

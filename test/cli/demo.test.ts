@@ -1,9 +1,8 @@
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../support/listeners.ts";
 import { createWorkplace, ended, says, tell, type Workplace } from "../support/run-command.ts";
 
 let place: Workplace;
@@ -14,7 +13,7 @@ const started = { npm_lifecycle_event: "start" };
 
 beforeAll(async () => {
   place = await createWorkplace("");
-  port = await unusedPort();
+  port = await freePort();
   demo = place.start(["demo", "--port", String(port)], started);
   printed = await says(demo, /Ctrl-C ends it/u, "stdout");
 });
@@ -22,14 +21,6 @@ afterAll(async () => {
   if (demo.exitCode === null) tell(demo, "SIGKILL");
   await place.remove();
 });
-
-async function unusedPort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  const { port: found } = server.address() as AddressInfo;
-  await new Promise<void>((resolve) => void server.close(() => resolve()));
-  return found;
-}
 
 /** The lines to type, as words after the command's own name. */
 function linesToType(): string[][] {
@@ -122,7 +113,7 @@ describe("pipegate demo", () => {
     await end;
     writeFileSync(certs("admin-1.sock"), "a file");
     expect(existsSync(certs(`admin-${port}.sock`))).toBe(true);
-    const other = await unusedPort();
+    const other = await freePort();
     demo = place.start(["demo", "--port", String(other)], started);
     await says(demo, /Ctrl-C ends it/u, "stdout");
     const left = [port, other, 1].map((one) => existsSync(certs(`admin-${one}.sock`)));

@@ -6,54 +6,17 @@ import { loadPolicy } from "../../src/config/load.ts";
 import type { ExplainGround } from "../../src/explain.ts";
 import { createDenyList } from "../../src/policy/deny.ts";
 import { createPolicy } from "../../src/policy/policy.ts";
+import { alice, ca, type CheckedPlace, config, createCheckedPlace, jsonOf, textOf } from "../support/checked-config.ts";
 import { startGateway } from "../support/gateway.ts";
-import { createTestCa } from "../support/mint.ts";
-import { createWorkplace, type Ended, type Workplace } from "../support/run-command.ts";
+import type { Ended } from "../support/run-command.ts";
 import { standInAdmin } from "../support/stand-in-admin.ts";
 
-const ca = createTestCa({ cn: "fleet CA" });
-const alice = ca.client("alice");
-const revoked = ca.client("mallory");
-let place: Workplace;
-
-const config = `listeners:
-  - listen: 127.0.0.1:8443
-  - listen: unix:raw.sock
-    target: echo
-identity: { certificate: gateway.pem, key: gateway-key.pem }
-trust: { ca: [ca.pem], crl: [crl.pem] }
-targets:
-  echo: { builtin: echo }
-  db: { tcp: [10.0.0.5:5432, "[::1]:5432"] }
-rules:
-  - clients: ["dns:*.ci.example"]
-    targets: ["*"]
-  - clients: ["spiffe://dev/agent/*"]
-    targets: [ec*]
-    limits: { opens: 5/s burst 9, bytes: 1MiB/s, pipes: 3, connections: 2 }
-`;
+let place: CheckedPlace;
 
 beforeAll(async () => {
-  place = await createWorkplace(ca.certificate, {
-    gateway: ca.gateway(),
-    alice,
-    mallory: revoked,
-    stranger: createTestCa().client("alice"),
-  });
-  await write("crl.pem", ca.crl({ revoked: [revoked.serial] }).pem);
-  await write("pipegate.yaml", config);
+  place = await createCheckedPlace();
 });
 afterAll(() => place.remove());
-
-async function write(name: string, text: string): Promise<void> {
-  await writeFile(join(place.folder, name), text);
-}
-function textOf({ out }: Ended): string {
-  return out.toString("utf8");
-}
-function jsonOf(ended: Ended): Record<string, unknown> {
-  return JSON.parse(textOf(ended)) as Record<string, unknown>;
-}
 
 describe("pipegate explain", () => {
   const explain = (cert: string, target: string, ...more: string[]): Promise<Ended> =>
@@ -116,14 +79,14 @@ allowed by rule 2 (pipegate.yaml:13)
     expect(ended.status).toBe(4);
   });
   test("says when no rule knows the client at all", async () => {
-    await write("few.yaml", config.replace("spiffe://dev/agent/*", "spiffe://dev/agent/bob"));
+    await place.write("few.yaml", config.replace("spiffe://dev/agent/*", "spiffe://dev/agent/bob"));
     const ended = await explain("alice", "echo", "-c", "few.yaml");
     expect(textOf(ended)).toContain(
       "\nno rule knows spiffe://dev/agent/alice: it is turned away at the door, whatever it asks for\nrefused: forbidden; ",
     );
   });
   test("names the rule of the connection's limits where it is another", async () => {
-    await write(
+    await place.write(
       "more.yaml",
       config.replace('"dns:*.ci.example"]\n    targets: ["*"]', '"spiffe://dev/**"]\n    targets: [db]\n    limits: { connects: 7/s }'),
     );
@@ -167,7 +130,7 @@ allowed by rule 2 (pipegate.yaml:13)
     expect(textOf(await explain("stranger", "echo"))).toMatch(/\n {2}ok names: .*\n(?:.*\n)* {2}NO issuer: /);
   });
   test("says that the deny-list turns it away", async () => {
-    await write("deny.yaml", config.replace("crl: [crl.pem]", `crl: [crl.pem], deny: ["serial:${alice.serial}"]`));
+    await place.write("deny.yaml", config.replace("crl: [crl.pem]", `crl: [crl.pem], deny: ["serial:${alice.serial}"]`));
     const ended = await explain("alice", "echo", "-c", "deny.yaml");
     expect(textOf(ended)).toContain(`\n  NO deny-list: trust.deny names serial:${alice.serial}\n`);
     expect(textOf(ended)).toContain("\nrefused: revoked; ");
@@ -176,13 +139,13 @@ allowed by rule 2 (pipegate.yaml:13)
   test("lists shadow rules with what they would do, and lets them decide nothing", async () => {
     const shadow = (clients: string): string =>
       config.replace("rules:\n", `rules:\n  - { clients: [${clients}], targets: ["*"], shadow: true }\n`);
-    await write("shadow.yaml", shadow('"spiffe://dev/**"'));
+    await place.write("shadow.yaml", shadow('"spiffe://dev/**"'));
     const ended = await explain("alice", "echo", "-c", "shadow.yaml");
     expect(textOf(ended)).toContain(
       "\nrule 1 (shadow.yaml:11): shadow, decides nothing, would answer; spiffe://dev/** is spiffe://dev/agent/alice, * is echo\n",
     );
     expect(textOf(ended)).toContain("\nallowed by rule 3 (shadow.yaml:14)\n");
-    await write("shadow.yaml", shadow("cn:x"));
+    await place.write("shadow.yaml", shadow("cn:x"));
     expect(textOf(await explain("alice", "echo", "-c", "shadow.yaml"))).toContain(
       "\nrule 1 (shadow.yaml:11): shadow, decides nothing, and would be passed over; not this client: cn:x\n",
     );
@@ -210,7 +173,7 @@ describe("pipegate explain against a running gateway", () => {
     };
     socket = join(place.folder, "admin.sock");
     admin = await standInAdmin(socket, { ground: () => ground });
-    await write("live.yaml", `${config}admin: { listen: "unix:admin.sock" }\n`);
+    await place.write("live.yaml", `${config}admin: { listen: "unix:admin.sock" }\n`);
   });
   afterAll(() => admin.close());
 

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect as connectNet, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { connect as connectNet, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -23,6 +23,7 @@ import {
   u32Responder,
 } from "../support/back-ends.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { freePort } from "../support/listeners.ts";
 import { createTestCa } from "../support/mint.ts";
 
 const MiB = 1 << 20;
@@ -64,11 +65,8 @@ async function refusedPort(): Promise<number> {
 const held: Socket[] = [];
 
 /** A port that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
+async function secretPort(): Promise<number> {
+  const port = await freePort();
   secrets.push(String(port));
   return port;
 }
@@ -160,7 +158,7 @@ beforeAll(async () => {
     tlsForeign: tls(await backEnd(echo, server(foreignCa.issue({ role: "gateway", ...names })))),
     tlsToPlain: tls(plainEcho),
     tlsProven: tls(demanding, { certificate: ours.certificate, key: ours.key }),
-    tlsUnproven: tls(await demandingServer(good, await freePort())),
+    tlsUnproven: tls(await demandingServer(good, await secretPort())),
   };
   setup = await startGateway({ ca, targets });
   const { certificate, key } = ca.client("alice");
@@ -255,7 +253,7 @@ describe("a back end that cannot be had", () => {
   });
 
   test("a flapping one is refused while it is away, and served as soon as it is back", async () => {
-    const port = await freePort();
+    const port = await secretPort();
     const flapping = await startGateway({ ca, targets: { flapping: tcp({ host: "127.0.0.1", port }) } });
     const { certificate, key } = ca.client("bob");
     const bob = await connect({ gateway: `127.0.0.1:${flapping.port}`, certificate, key, ca: ca.certificate });

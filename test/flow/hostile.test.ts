@@ -8,7 +8,7 @@ import { connect } from "../../src/client.ts";
 import type { Client } from "../../src/client/types.ts";
 import * as wire from "../../src/protocol/frame.ts";
 import { Flag, Type } from "../../src/protocol/frame.ts";
-import { type BackEnd, type Behaviour, echo, silent, startBackEnd, u32Responder } from "../support/back-ends.ts";
+import { type BackEnd, type Behaviour, echo, silent, startBackEnd, targetOf, u32Responder } from "../support/back-ends.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import { clientHello } from "../support/hello.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -38,7 +38,7 @@ const backEnds: BackEnd[] = [];
 const tcp = async (behaviour: Behaviour) => {
   const one = await startBackEnd(behaviour);
   backEnds.push(one);
-  return { kind: "tcp", addresses: [{ kind: "tcp", host: one.host, port: one.port }], framing: "u32", dialTimeoutMs: 5_000 } as const;
+  return targetOf(one);
 };
 afterAll(async () => {
   for (const one of backEnds) await one.close();

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Config } from "../../src/config/config.ts";
-import { type BackEnd, echo, startBackEnd } from "../support/back-ends.ts";
+import type { TargetOptions } from "../../src/target/target.ts";
+import { type BackEnd, echo, startBackEnd, targetOf } from "../support/back-ends.ts";
 import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa, type Issued } from "../support/mint.ts";
 import { opensslClient, type OpensslClient, sawBreak } from "../support/openssl-client.ts";
@@ -26,12 +27,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const target = (): Config["targets"] extends ReadonlyMap<string, infer Options> ? Options : never => ({
-  kind: "tcp",
-  addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
-  framing: "u32",
-  dialTimeoutMs: 5_000,
-});
+const target = (): TargetOptions => targetOf(backEnd);
 const trusted = (changes: Partial<Parameters<typeof trustIn>[0]> = {}): Config["trust"] =>
   trustIn({ ca: [ca.certificate, other.certificate], ...changes });
 const rules = (clients: readonly string[], targets: readonly string[] = ["*"]): Config["rules"] => [

@@ -1,10 +1,10 @@
-import { createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
-import type { Config } from "../../src/config/config.ts";
+import type { Config, ListenerConfig } from "../../src/config/config.ts";
 import { connect, type PipegateError } from "../../src/mod.ts";
-import { type BackEnd, startBackEnd } from "../support/back-ends.ts";
+import { type BackEnd, startBackEnd, targetOf } from "../support/back-ends.ts";
 import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
+import { freePort, listenerAt } from "../support/listeners.ts";
 import { createTestCa } from "../support/mint.ts";
 import { reloadUnderLoad } from "../support/reload-load.ts";
 import { hashing, startPump, startRawPump } from "../support/pump.ts";
@@ -18,24 +18,11 @@ afterAll(() => backEnd.close());
 const start = (): Promise<TestGateway> =>
   startGateway({
     ca,
-    targets: {
-      hash: { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "u32", dialTimeoutMs: 5_000 },
-    },
+    targets: { hash: targetOf(backEnd) },
   });
 const dial = (port: number): ReturnType<typeof connect> =>
   connect({ gateway: `127.0.0.1:${port}`, certificate: alice.certificate, key: alice.key, ca: ca.certificate });
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-};
-const listener = (port: number, host = "127.0.0.1"): Config["listeners"][number] => ({
-  listen: { kind: "tcp", host, port },
-  serverNames: new Map(),
-  alpn: [],
-});
+const listener = (port: number, host = "127.0.0.1"): ListenerConfig => listenerAt({ kind: "tcp", host, port });
 
 describe("a reload", () => {
   test("adds, moves and removes listeners, targets and rules, and touches nothing else", async () => {
@@ -89,7 +76,7 @@ describe("a reload", () => {
   test("names what has changed of a listener and of what has no name", async () => {
     await using setup = await startGateway({ ca, raw: ["echo"] });
     const { config, gateway } = setup;
-    const [framed, raw] = config.listeners as [Config["listeners"][number], Config["listeners"][number]];
+    const [framed, raw] = config.listeners as [ListenerConfig, ListenerConfig];
     const changed = { ...config, listeners: [framed, { ...raw, alpn: ["postgresql"] }], maxMessageBytes: 1 << 16 };
     expect((await gateway.reload(changed)).changes).toEqual(["listener 127.0.0.1:0", "maxMessage"]);
     expect((await gateway.reload(changed)).changes).toEqual([]);

@@ -3,12 +3,13 @@ import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createConnection, createServer, type AddressInfo } from "node:net";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { echo, startBackEnd, type BackEnd } from "../support/back-ends.ts";
+import { echo, startBackEnd, targetOf, type BackEnd } from "../support/back-ends.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
+import { freePort } from "../support/listeners.ts";
 import { createTestCa } from "../support/mint.ts";
 import { opensslClient } from "../support/openssl-client.ts";
 import { createWorkplace, ended, says, tell, type Ended, type Workplace } from "../support/run-command.ts";
@@ -54,14 +55,6 @@ function serve(name: string, words: readonly string[], options: { readonly uid?:
   children.push(child);
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 async function listening(port: number): Promise<void> {
   await expect
     .poll(
@@ -81,8 +74,7 @@ const page = randomBytes(3 << 20);
 beforeAll(async () => {
   for (const name of ["nginx", "redis", "postgres"] as const) ports[name] = await freePort();
   back = await startBackEnd(echo);
-  const tcp = (port: number) =>
-    ({ kind: "tcp", addresses: [{ kind: "tcp", host: "127.0.0.1", port }], framing: "u32", dialTimeoutMs: 5_000 }) as const;
+  const tcp = (port: number) => targetOf({ host: "127.0.0.1", port });
   setup = await startGateway({
     ca,
     raw: ["echo", "web"],

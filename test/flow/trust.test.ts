@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import type { Config } from "../../src/config/config.ts";
 import { connect } from "../../src/mod.ts";
-import { type BackEnd, startBackEnd } from "../support/back-ends.ts";
+import type { TargetOptions } from "../../src/target/target.ts";
+import { type BackEnd, startBackEnd, targetOf } from "../support/back-ends.ts";
 import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { hashing, type Pump, startPump, startRawPump } from "../support/pump.ts";
@@ -25,12 +26,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const hash = (): Config["targets"] extends ReadonlyMap<string, infer Options> ? Options : never => ({
-  kind: "tcp",
-  addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
-  framing: "u32",
-  dialTimeoutMs: 5_000,
-});
+const hash = (): TargetOptions => targetOf(backEnd);
 const everyone = [{ clients: ["spiffe://dev/agent/mallory"] }, { clients: ["*"] }];
 const trusted = (changes: Partial<Parameters<typeof trustIn>[0]> = {}): Config["trust"] =>
   trustIn({ ca: [ca.certificate, other.certificate], maxStalenessMs: 1_000, ...changes });

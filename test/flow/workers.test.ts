@@ -8,8 +8,9 @@ import type { Config } from "../../src/config/config.ts";
 import { Gateway } from "../../src/gateway.ts";
 import { connect, type Client, type PipegateError } from "../../src/mod.ts";
 import { Workers } from "../../src/workers/leader.ts";
-import { startBackEnd, type BackEnd } from "../support/back-ends.ts";
+import { startBackEnd, targetOf, type BackEnd } from "../support/back-ends.ts";
 import { configOf, trustIn } from "../support/gateway.ts";
+import { freePort, listenerAt } from "../support/listeners.ts";
 import { createTestCa, type Issued } from "../support/mint.ts";
 import { hashing, startPump } from "../support/pump.ts";
 import { startWorkers, type TestWorkers } from "../support/workers.ts";
@@ -28,10 +29,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const hash = (): Config["targets"] =>
-  new Map([
-    ["hash", { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "u32", dialTimeoutMs: 5_000 }],
-  ]);
+const hash = (): Config["targets"] => new Map([["hash", targetOf(backEnd)]]);
 const dial = (port: number, own: Issued = alice): Promise<Client> =>
   connect({ gateway: `127.0.0.1:${port}`, certificate: own.certificate, key: own.key, ca: ca.certificate });
 const times = <T>(count: number, act: (n: number) => Promise<T>): Promise<T[]> =>
@@ -46,18 +44,6 @@ const settle = async <T>(count: number, act: (n: number) => Promise<T>): Promise
 };
 /** So many that both workers have some: all fall on one side once in a million. */
 const many = 20;
-const listener = (listen: Config["listeners"][number]["listen"]): Config["listeners"][number] => ({
-  listen,
-  serverNames: new Map(),
-  alpn: [],
-});
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-};
 /** Waits for what other threads bring about. */
 const until = (holds: () => Promise<void> | void): Promise<void> => vi.waitFor(holds, { timeout: 10_000, interval: 20 });
 
@@ -87,7 +73,7 @@ describe("a gateway of two workers", () => {
 
   test("has its port for itself: neither another gateway nor one with workers starts there, and the first goes on", async () => {
     await using setup = await startWorkers({ ca });
-    const config = { ...setup.config, listeners: [listener({ kind: "tcp", host: "127.0.0.1", port: setup.port })] };
+    const config = { ...setup.config, listeners: [listenerAt({ kind: "tcp", host: "127.0.0.1", port: setup.port })] };
     const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, lines: () => {}, flush: () => {} };
     const taken = { code: "config", message: `127.0.0.1:${setup.port} is already in use` };
     await expect(new Workers(config, { log }).listen()).rejects.toMatchObject(taken);
@@ -103,7 +89,7 @@ describe("a gateway of two workers", () => {
     const added = await freePort();
     const reloaded = await setup.gateway.reload({
       ...setup.config,
-      listeners: [...setup.config.listeners, listener({ kind: "tcp", host: "127.0.0.1", port: added })],
+      listeners: [...setup.config.listeners, listenerAt({ kind: "tcp", host: "127.0.0.1", port: added })],
       targets: new Map([...setup.config.targets, ["more", { kind: "builtin", builtin: "echo" }]]),
     });
     expect(reloaded).toEqual({ version: 2, changes: [`listener 127.0.0.1:${added} opened`, "target more"] });
@@ -115,7 +101,7 @@ describe("a gateway of two workers", () => {
 
   test("takes its own port over where its address is written in another way, and refuses to share that of another process", async () => {
     await using setup = await startWorkers({ ca });
-    const at = (host: string, port: number): Config => ({ ...setup.config, listeners: [listener({ kind: "tcp", host, port })] });
+    const at = (host: string, port: number): Config => ({ ...setup.config, listeners: [listenerAt({ kind: "tcp", host, port })] });
     for (const host of ["localhost", "0.0.0.0", "127.0.0.1"]) {
       await setup.gateway.reload(at(host, setup.port));
       for (const client of await times(many, () => dial(setup.port))) await client.close();
@@ -138,8 +124,8 @@ describe("a gateway of two workers", () => {
       ...setup.config,
       listeners: [
         ...setup.config.listeners,
-        listener({ kind: "tcp", host: "127.0.0.1", port: added }),
-        listener({ kind: "unix", path: join(folder, "no", "such.sock") }), // the first worker alone would serve it
+        listenerAt({ kind: "tcp", host: "127.0.0.1", port: added }),
+        listenerAt({ kind: "unix", path: join(folder, "no", "such.sock") }), // the first worker alone would serve it
       ],
       targets: new Map([...setup.config.targets, ["more", { kind: "builtin", builtin: "echo" }]]),
     };
@@ -193,7 +179,7 @@ describe("a gateway of two workers", () => {
 
   test("serves a unix socket by the first of them, for owner and group alone from its birth", async () => {
     const path = join(folder, "first.sock");
-    await using setup = await startWorkers({ ca, config: { listeners: [listener({ kind: "unix", path })] } });
+    await using setup = await startWorkers({ ca, config: { listeners: [listenerAt({ kind: "unix", path })] } });
     expect((await stat(path)).mode & 0o777).toBe(0o660);
     expect((await setup.gateway.status()).listeners).toEqual([`unix:${path}`]);
     const client = await connect({ gateway: `unix:${path}`, serverName: "localhost", ...clientFiles(alice) });

@@ -1,6 +1,4 @@
 import { Buffer } from "node:buffer";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
@@ -8,6 +6,7 @@ import { dialTls } from "../../src/runtime/dial-tls.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { freePort } from "../support/listeners.ts";
 import { createTestCa, type Issued, type LeafOptions } from "../support/mint.ts";
 import { dial, type DialOptions } from "../support/dialled.ts";
 
@@ -23,15 +22,6 @@ async function start(behaviour: Behaviour, options: BackEndOptions = {}): Promis
   const backEnd = await startBackEnd(behaviour, options);
   open.push(backEnd);
   return backEnd;
-}
-
-/** A port of 127.0.0.1 where nobody listens. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise<void>((resolve) => void server.close(() => resolve()));
-  return port;
 }
 
 async function failure(promise: Promise<unknown>): Promise<PipegateError> {

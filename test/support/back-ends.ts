@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import { facts } from "../../src/runtime/facts.ts";
 import { Gate } from "../../src/runtime/gate.ts";
+import type { TargetOptions } from "../../src/target/target.ts";
 
 export type Behaviour = (socket: Socket, backEnd: BackEnd) => void;
 
@@ -35,6 +36,11 @@ export interface BackEndOptions {
   readonly unix?: boolean;
   /** TLS over TCP, with these options of node:tls. */
   readonly tls?: TlsOptions;
+}
+
+/** A target that is this back end, over TCP; its messages have their length before them. */
+export function targetOf({ host, port }: Pick<BackEnd, "host" | "port">): TargetOptions & { readonly kind: "tcp" } {
+  return { kind: "tcp", addresses: [{ kind: "tcp", host, port }], framing: "u32", dialTimeoutMs: 5_000 };
 }
 
 export async function startBackEnd(behaviour: Behaviour, options: BackEndOptions = {}): Promise<BackEnd> {

@@ -1,6 +1,6 @@
 /** A gateway that is reloaded again and again under load: what prove:reloads runs long and a flow test short. */
 import { connect } from "../../src/mod.ts";
-import { startBackEnd } from "./back-ends.ts";
+import { startBackEnd, targetOf } from "./back-ends.ts";
 import { startGateway, trustIn } from "./gateway.ts";
 import { createTestCa } from "./mint.ts";
 import { hashing, startPump } from "./pump.ts";
@@ -29,9 +29,7 @@ export async function reloadUnderLoad({ reloads, reloadsPerSecond, pumps, connec
   const backEnd = await startBackEnd(hashing);
   const setup = await startGateway({
     ca,
-    targets: {
-      hash: { kind: "tcp", addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }], framing: "u32", dialTimeoutMs: 5_000 },
-    },
+    targets: { hash: targetOf(backEnd) },
   });
   const { config, gateway } = setup;
   const failures: string[] = [];

@@ -9,7 +9,7 @@ import * as wire from "../../src/protocol/frame.ts";
 import { collect } from "./collect.ts";
 import { anyFrame, Random, type FuzzState } from "./frame-fuzz.ts";
 import { startGateway, type TestGateway } from "./gateway.ts";
-import { echo, startBackEnd } from "./back-ends.ts";
+import { echo, startBackEnd, targetOf } from "./back-ends.ts";
 import { createTestCa, type Issued } from "./mint.ts";
 import { WireClient, type WireCredentials } from "./wire-client.ts";
 
@@ -93,13 +93,7 @@ function held(): number {
 export async function fuzzTls({ frames, seed }: { readonly frames: number; readonly seed: number }): Promise<TlsFuzzResult> {
   const ca = createTestCa();
   const backEnd = await startBackEnd(echo);
-  const tcp = {
-    kind: "tcp",
-    addresses: [{ kind: "tcp", host: backEnd.host, port: backEnd.port }],
-    framing: "u32",
-    dialTimeoutMs: 5_000,
-  } as const;
-  const gateways = [await startGateway({ ca }), await startGateway({ ca, targets: { echo: tcp } })] as const;
+  const gateways = [await startGateway({ ca }), await startGateway({ ca, targets: { echo: targetOf(backEnd) } })] as const;
   const credentials = ({ certificate, key }: Issued): WireCredentials => ({ certificate, key, ca: ca.certificate });
   const [who, honest] = [credentials(ca.client("mallory")), credentials(ca.client("honest"))];
   let [sent, connections, warm] = [0, 0, 0];
