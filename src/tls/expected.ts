@@ -1,7 +1,7 @@
 /**
- * Connections to a listener that its own self-test makes: known by the port that they come from, on a unix socket as the next that comes.
+ * Connections to a listener that its own self-test makes: known by the port that they come from, on a unix socket as the only one that comes.
  * Promises: how such a one ends is told to the test and to nobody else; whoever is let in without the test's secret server name is none
- * of them, and is served as everybody. Leaves to others: to dial, to judge.
+ * of them, and is served as everybody; where two came to a unix socket, neither is taken for the test's. Leaves to others: to dial, to judge.
  */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -20,7 +20,7 @@ export interface ExpectedProbe {
   readonly serverName: string;
   /** Once: how it ended. Without a refusal: it was let in. */
   ended(refusal?: ProbeRefusal): void;
-  /** Instead of that: the listener was closed, or another client came first to a unix socket and was let in. */
+  /** Instead of that, or after it: the listener was closed, or another client came to a unix socket, too. */
   lost(error: Error): void;
   /** It is no longer expected. */
   readonly signal: AbortSignal;
@@ -48,6 +48,8 @@ export class ExpectedProbes {
   /** Those that have not come yet. */
   readonly #waiting = new Map<number | undefined, ExpectedProbe>();
   readonly #taken = new WeakMap<Source, ExpectedProbe>();
+  /** To whom somebody came on a unix socket: it, or another. */
+  #onUnix: ExpectedProbe | undefined;
 
   expect(probe: ExpectedProbe): void {
     this.#open.add(probe);
@@ -55,18 +57,21 @@ export class ExpectedProbes {
     const forget = (): void => {
       this.#open.delete(probe);
       if (this.#waiting.get(probe.port) === probe) this.#waiting.delete(probe.port);
+      if (this.#onUnix === probe) this.#onUnix = undefined;
     };
     probe.signal.addEventListener("abort", forget, { once: true });
   }
 
   /** The source that an expected socket counts as: its own, so that no other pays for it. Undefined: it is not expected. */
   take(socket: Pick<Socket, "remotePort" | "remoteAddress" | "localAddress">): Source | undefined {
-    if (this.#waiting.size === 0) return undefined; // each address is a call of the system
+    if (this.#waiting.size === 0 && this.#onUnix === undefined) return undefined; // each address is a call of the system
     const { remotePort, remoteAddress, localAddress } = socket;
     if (remoteAddress !== localAddress) return undefined; // a probe comes from where it goes to
+    if (remotePort === undefined) this.#onUnix?.lost(new Error("another client came, too"));
     const probe = this.#waiting.get(remotePort);
     if (probe === undefined) return undefined;
     this.#waiting.delete(remotePort);
+    if (remotePort === undefined) this.#onUnix = probe;
     const source =
       probe.port === undefined
         ? { text: "unix", key: "unix", address: undefined }

@@ -244,24 +244,19 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
   let session: Buffer | undefined;
   const answer = new Promise<Answer>((resolve, reject) => {
     const signal = AbortSignal.any([over.signal, run.signal]);
-    let [isIn, isClosed] = [false, false];
-    const passed = (): void => void (isIn && isClosed && resolve({ refusal: undefined, session }));
+    let [end, isClosed]: [{ readonly refusal: ProbeRefusal | undefined } | undefined, boolean] = [undefined, false];
+    // On a unix socket another may have been taken for the probe: that shows at the latest when the probe itself has come and gone.
+    const settle = (): void => void (end !== undefined && isClosed && resolve({ ...end, session }));
     const ended = (refusal?: ProbeRefusal): void => {
-      if (refusal === undefined) {
-        isIn = true;
-        return passed();
-      }
-      // On a unix socket whoever comes first is taken for the probe, and may have said anything.
-      if (port === undefined && !forItsCertificate.has(refusal.reason))
-        return reject(new Error(`another client came first: ${refusal.detail}`));
-      resolve({ refusal, session });
+      end = { refusal };
+      settle();
     };
     listener.expect({ port, serverName, signal, ended, lost: reject });
     run.signal.addEventListener("abort", () => reject(run.signal.reason as Error), { once: true, signal: over.signal });
     const { credentials, session: resumed } = shown;
     probe = probeTls(
       { address, port, serverName, alpn, credentials, session: resumed },
-      { unreachable: reject, session: (ticket) => void (session = ticket), closed: () => ((isClosed = true), passed()) },
+      { unreachable: reject, session: (ticket) => void (session = ticket), closed: () => ((isClosed = true), settle()) },
     );
   });
   return answer.finally(() => {

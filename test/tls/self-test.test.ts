@@ -103,7 +103,13 @@ describe("the self-test of a sound door", () => {
     await closed(early!);
   });
 
-  test("takes no refusal of somebody on a unix socket for its own: a health check that comes first does not fail it", async () => {
+  test.each([
+    ["a health check", () => createConnection(unix.path).end("GET / HTTP/1.0\r\n\r\n")],
+    [
+      "one without a certificate",
+      () => connect({ path: unix.path, ca: ca.certificate, ALPNProtocols: ["pipegate/1"], servername: "localhost" }),
+    ],
+  ])("takes no refusal of somebody on a unix socket for its own: %s that comes first is none of its proofs", async (_, visit) => {
     const { listener } = doors[2]!.door;
     let knocks = 0;
     const visited: Listener = {
@@ -111,13 +117,13 @@ describe("the self-test of a sound door", () => {
       expect: (probe) => {
         listener.expect(probe);
         if (knocks++ % 2 === 0)
-          createConnection(unix.path)
+          visit()
             .on("error", () => {})
-            .end("GET / HTTP/1.0\r\n\r\n");
+            .resume();
       },
     };
     expect((await ofListeners([{ listener: visited, served: framed }])).probes).toBe(2);
-    expect(knocks).toBe(4);
+    expect(knocks).toBe(4); // each was asked again
   });
 });
 
