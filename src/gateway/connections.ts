@@ -253,6 +253,7 @@ export class Connections {
       }
       live.proof = verdict.proof;
       live.facts.identity = verdict.identity;
+      this.#options.seen.judged(verdict.identity);
       const known = rules && !this.#draining ? this.#ruleOf(live.facts.identity) : undefined; // who is on his way out needs no rule
       if (known !== undefined && known.rule === undefined) {
         this.#end(live, known.broken);

@@ -1,6 +1,7 @@
 /**
  * The identities that came in, with what a person wants to know of their certificates: until when, which, last used when.
- * Promises: bounded; when full, of those who are not connected the one that came longest ago is forgotten first. Leaves to others: who is let in.
+ * Promises: all who are connected; of the others so many, of whom the one that left longest ago is forgotten first. Leaves to others: who
+ * is let in.
  */
 import type { Identity } from "../identity/identity.ts";
 
@@ -17,42 +18,52 @@ export interface SeenIdentity {
   readonly connections: number;
 }
 
+/** With those who are not connected. */
 const MAX_SEEN = 10_000;
 
+type Kept = { -readonly [Key in keyof SeenIdentity]: SeenIdentity[Key] };
+
 export class Seen {
-  readonly #seen = new Map<string, { -readonly [Key in keyof SeenIdentity]: SeenIdentity[Key] }>();
+  /** By their names. */
+  readonly #here = new Map<string, Kept>();
+  /** In the order in which they left. */
+  readonly #gone = new Map<string, Kept>();
 
   /** A connection came; `now`: milliseconds since the epoch. */
   came(identity: Identity, now: number): void {
     const { principal, fingerprint, serial, issuer, notAfter } = identity;
-    const connections = (this.#seen.get(principal)?.connections ?? 0) + 1;
-    this.#seen.delete(principal); // so that the map's order is that of the last arrivals
-    if (this.#seen.size >= MAX_SEEN) this.#forgetOne();
-    this.#seen.set(principal, { identity: principal, fingerprint, serial, issuer, notAfter, lastUse: now, connections });
+    const connections = (this.#here.get(principal)?.connections ?? 0) + 1;
+    this.#gone.delete(principal);
+    this.#here.set(principal, { identity: principal, fingerprint, serial, issuer, notAfter, lastUse: now, connections });
+    this.#forget();
   }
 
   used({ principal }: Identity, now: number): void {
-    const seen = this.#seen.get(principal);
+    const seen = this.#here.get(principal) ?? this.#gone.get(principal);
     if (seen !== undefined) seen.lastUse = now;
   }
 
-  left(identity: Identity, now: number): void {
-    const seen = this.#seen.get(identity.principal);
+  /** Another path proves the certificate of a connection, with another end. */
+  judged({ principal, fingerprint, notAfter }: Identity): void {
+    const seen = this.#here.get(principal);
+    if (seen?.fingerprint === fingerprint) seen.notAfter = notAfter;
+  }
+
+  left({ principal }: Identity, now: number): void {
+    const seen = this.#here.get(principal);
     if (seen === undefined) return;
     seen.lastUse = now;
-    seen.connections = Math.max(0, seen.connections - 1); // it may have been forgotten meanwhile
+    if (--seen.connections > 0) return;
+    this.#here.delete(principal);
+    this.#gone.set(principal, seen);
+    this.#forget();
   }
 
   list(): readonly SeenIdentity[] {
-    return [...this.#seen.values()];
+    return [...this.#gone.values(), ...this.#here.values()];
   }
 
-  #forgetOne(): void {
-    for (const [principal, { connections }] of this.#seen) {
-      if (connections > 0) continue;
-      this.#seen.delete(principal);
-      return;
-    }
-    this.#seen.delete(this.#seen.keys().next().value as string); // all of them are here
+  #forget(): void {
+    if (this.#gone.size > 0 && this.#gone.size + this.#here.size > MAX_SEEN) this.#gone.delete(this.#gone.keys().next().value as string);
   }
 }

@@ -49,6 +49,7 @@ test("it follows when a CA of the chain is renewed while its clients are connect
   const client = await dial(setup, ca.client("alice"));
   const renewed = createTestCa({ privateKey: ca.privateKey, notAfter: end * 1_000 });
   await setup.gateway.reload({ ...setup.config, trust: trustIn({ ca: [renewed.certificate] }) });
+  expect(setup.gateway.status().identities).toMatchObject([{ identity: "spiffe://dev/agent/alice", notAfter: end * 1_000 }]);
   expect(await setup.gateway.metrics()).toContain(`pipegate_certificate_not_after_seconds{whose="clients"} ${end}\n`);
   await (await client.open("echo")).close();
   await client.close();
