@@ -20,7 +20,7 @@ import type { Change } from "./gateway/listeners.ts";
 import { Opener } from "./gateway/opener.ts";
 import type { Parts } from "./gateway/parts.ts";
 import { Seen } from "./gateway/seen.ts";
-import { changesOf, createSnapshot, type Snapshot } from "./gateway/snapshot.ts";
+import { changesOf, createSnapshot, oddOf, type Snapshot } from "./gateway/snapshot.ts";
 import { auditStatus, flowByTarget, pipeStatus, type GatewayStatus } from "./gateway/status.ts";
 import { Journal } from "./journal.ts";
 import { Metrics, type Gauges } from "./metrics.ts";
@@ -185,7 +185,7 @@ export class Gateway implements Explainable {
   }): Promise<Reloaded> {
     const before = this.#snapshot;
     const reloaded = { version: changes.length === 0 ? before.version : next.version, changes };
-    const odd = next.config.warnings.filter((warning) => !before.config.warnings.includes(warning));
+    const odd = oddOf(before.config, next.config);
     if (changes.length > 0) {
       this.#snapshot = next;
       this.#penalties.change(next.config.penalties);

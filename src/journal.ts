@@ -7,6 +7,8 @@ import type { Break } from "./base/channel.ts";
 import type { Clock, Timer } from "./base/clock.ts";
 import { unthrowing, type LogFields, type Logger } from "./base/log.ts";
 import type { Reason } from "./base/reason.ts";
+import { printable } from "./base/text.ts";
+import { nameText, type Certificate } from "./identity/certificate.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { PipeEntry } from "./pipe/registry.ts";
@@ -182,6 +184,15 @@ export class Journal {
     if (this.#stale.size > 100) this.#stale.clear();
     this.#stale.set(detail, now);
     this.#logger.warn("revocation list out of date", { detail });
+  }
+
+  /** A CA has expired while it is in force. */
+  authorityExpired(
+    { subject, notAfter }: Pick<Certificate, "subject" | "notAfter">,
+    { fingerprint, file }: { readonly fingerprint: string; readonly file: string | undefined },
+  ): void {
+    const detail = `it ended on ${new Date(notAfter).toISOString()}: nobody is believed by it any more; renew it, or take it out of trust.ca`;
+    this.#logger.warn("CA expired", { subject: printable(nameText(subject), 200), file, fingerprint, detail });
   }
 
   refusal(refusal: Refusal): void {

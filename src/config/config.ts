@@ -20,6 +20,8 @@ export interface ListenerConfig {
 export interface TrustConfig {
   /** PEM texts of the CA files, each with at least one CA certificate. */
   readonly ca: readonly string[];
+  /** What each of them is called in messages: its file. */
+  readonly caFiles: readonly string[];
   /** Contents of the CRL files, PEM or DER. */
   readonly crl: readonly Uint8Array[];
   /** What came of both. */

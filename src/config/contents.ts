@@ -36,6 +36,8 @@ export interface Contents extends Findings {
   /** Only when there are no problems. */
   text(path: Path): string;
   bytes(path: Path): Buffer;
+  /** What is named there, as messages call it: the file. */
+  label(path: Path): string;
   trust(): Trust;
 }
 
@@ -87,17 +89,18 @@ export async function readContents(shape: unknown, options: ContentsOptions): Pr
   if (options.trustOnly !== true) await readOwn(reader, { shape, ...options });
   const trust = await readTrust(reader, { shape: at(shape, "trust"), ...options });
   const { problems, warnings, files, read } = reader;
-  const bytes = (path: Path): Buffer => {
+  const named = (path: Path): Named => {
     const found = read.get(JSON.stringify(path));
     if (found === undefined) throw new PipegateError("internal", `${pathText(path)} was not read`);
-    return found.bytes;
+    return found;
   };
   return {
     problems,
     warnings,
     files,
-    bytes,
-    text: (path) => bytes(path).toString("utf8"),
+    bytes: (path) => named(path).bytes,
+    label: (path) => named(path).label,
+    text: (path) => named(path).bytes.toString("utf8"),
     trust: () => {
       if (trust === undefined) throw new PipegateError("internal", "no trust was built");
       return trust;

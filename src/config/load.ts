@@ -265,6 +265,7 @@ function makeTrust({ trust: { ca, crl = [], maxStaleness, onExpired, deny = [] }
     onExpired: onExpired ?? configDefaults.onExpired,
     deny,
     ca: ca.map((_, index) => contents.text(["trust", "ca", index])),
+    caFiles: ca.map((_, index) => contents.label(["trust", "ca", index])),
     crl: crl.map((_, index) => contents.bytes(["trust", "crl", index])),
     built: contents.trust(),
   };

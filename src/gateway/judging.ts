@@ -6,7 +6,8 @@
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { paced } from "../base/steps.ts";
-import { nextChange, staleLists } from "../identity/trust.ts";
+import { textOfAuthority } from "../identity/authorities.ts";
+import { nextChange, staleLists, type Trust } from "../identity/trust.ts";
 import type { Journal } from "../journal.ts";
 import type { Connections } from "./connections.ts";
 import type { Opener } from "./opener.ts";
@@ -38,6 +39,8 @@ export class Judging {
   #due = Infinity;
   /** The system's clock against the monotonic one, when everybody was judged last, ms. */
   #ahead = 0;
+  /** CAs whose end was told: that is said once. */
+  readonly #ended = new WeakSet<Trust["anchors"][number]>();
 
   constructor(options: JudgingOptions) {
     this.#options = options;
@@ -90,7 +93,7 @@ export class Judging {
     this.#lastMs = clock.now() - started;
     if (!this.#isOn) return;
     const now = clock.wall();
-    this.#tellStale(now);
+    this.#tellEnded(now);
     this.#due = Infinity;
     for (const moment of [connections.soonestEnd(), nextChange(snapshot().trust, now)])
       if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
@@ -108,14 +111,22 @@ export class Judging {
       const wall = clock.wall();
       const wasSet = Math.abs(wall - clock.now() - this.#ahead) > CLOCK_SET_MS;
       if (wasSet || wall >= this.#due) return void this.again({ rules: this.#rulesUnjudged });
-      this.#tellStale(wall);
+      this.#tellEnded(wall);
       paced(this.#options.connections.notifyAgain()).catch((error: unknown) => this.#options.journal.fault(error));
       this.#arm();
     });
   }
 
-  #tellStale(now: number): void {
+  /** What of the trust in force has ended. */
+  #tellEnded(now: number): void {
     const { journal, snapshot } = this.#options;
     for (const line of staleLists(snapshot().trust, now)) journal.stale(line);
+    const { trust, config } = snapshot();
+    for (const anchor of trust.anchors) {
+      const { certificate, fingerprint } = anchor;
+      if (now <= certificate.notAfter || this.#ended.has(anchor)) continue;
+      this.#ended.add(anchor);
+      journal.authorityExpired(certificate, { fingerprint, file: config.trust.caFiles[textOfAuthority(config.trust.ca, fingerprint)] });
+    }
   }
 }

@@ -3,8 +3,9 @@
  * Promises: a config that cannot be served throws and changes nothing; what a new config leaves as it was is the same object as before,
  * so that its memory (proven chains, targets) stays. Leaves to others: putting it in force (gateway.ts), listeners.
  */
-import type { Config } from "../config/config.ts";
-import { isSameTrust, type Trust } from "../identity/trust.ts";
+import { PipegateError } from "../base/error.ts";
+import type { Config, TrustConfig } from "../config/config.ts";
+import { isSameTrust, listsLost, type Trust } from "../identity/trust.ts";
 import { createDenyList, type DenyList } from "../policy/deny.ts";
 import { createPolicy, type Policy } from "../policy/policy.ts";
 import type { Rule } from "../policy/rule.ts";
@@ -37,6 +38,7 @@ export interface SnapshotOptions {
 
 /** Throws a PipegateError (config). */
 export function createSnapshot(config: Config, { now, budget, before }: SnapshotOptions): Snapshot {
+  if (before !== undefined) requireLists(before.config, config);
   const targets = Array.from(config.targets, ([name, options]): [string, Target] => {
     const kept = before !== undefined && isSame(before.config.targets.get(name), options) ? before.targets.get(name) : undefined;
     return [name, kept ?? createTarget(name, options, { budget })];
@@ -51,6 +53,30 @@ export function createSnapshot(config: Config, { now, budget, before }: Snapshot
     targets: new Map(targets),
     ownEnd: checkCredentials(config.credentials, { role: "gateway", now }).notAfter,
   };
+}
+
+/**
+ * A PEM file that is cut between two lists is a whole file with fewer lists. So a CA may lose its list by a config that names fewer files of
+ * lists than before, and otherwise only where the config would believe a list of any age.
+ */
+function requireLists(before: Config, { trust }: Config): void {
+  const [lost] = lostBetween(before.trust, trust);
+  if (lost === undefined || trust.onExpired === "warn" || trust.crl.length < before.trust.crl.length) return;
+  throw new PipegateError("config", `trust.crl holds no revocation list of ${lost} any more, and one is in force: was a file cut?`, {
+    next: "put the whole file there; if that CA is to have no list, name one file less in trust.crl, or restart",
+  });
+}
+
+function lostBetween({ built: before }: TrustConfig, { built: now }: TrustConfig): readonly string[] {
+  return listsLost(before, { now, issuers: now.anchors.map(({ certificate }) => certificate) });
+}
+
+/** What a config says that deserves a word, and the one before did not say. */
+export function oddOf(before: Config, now: Config): string[] {
+  return [
+    ...now.warnings.filter((warning) => !before.warnings.includes(warning)),
+    ...lostBetween(before.trust, now.trust).map((whose) => `trust.crl: no revocation list of ${whose} is in force any more`),
+  ];
 }
 
 /** Of plain values, as the config is made of. */

@@ -71,6 +71,11 @@ export function strandedAmong(named: readonly NamedAnchor[], { now, known }: Anc
   });
 }
 
+/** Which of the texts holds it; less than 0: none. */
+export function textOfAuthority(ca: readonly string[], fingerprint: string): number {
+  return ca.findIndex((text) => pemBlocks(text, "CERTIFICATE")?.some((der) => fingerprintOf(der) === fingerprint) === true);
+}
+
 function isSameCa({ certificate: one }: Anchor, { certificate: other }: Anchor): boolean {
   return one.subject.equals(other.subject) && one.publicKey.der.equals(other.publicKey.der);
 }

@@ -65,6 +65,15 @@ export function nextChange(lists: Lists, now: number): number | undefined {
   return ends(lists).reduce<number | undefined>((next, { at }) => (at >= now && (next === undefined || at < next) ? at : next), undefined);
 }
 
+/** The CAs of `issuers` whose list the first has and the second has not. */
+export function listsLost(
+  before: Lists,
+  { now, issuers }: { readonly now: Lists; readonly issuers: readonly Certificate[] },
+): readonly string[] {
+  const lost = [...before.crls].flatMap(([key, [list]]) => (now.crls.has(key) || list === undefined ? [] : [list.issuer]));
+  return lost.filter((name) => issuers.some(({ subject }) => subject.equals(name))).map((name) => printable(nameText(name), 200));
+}
+
 interface End {
   /** The CA's name, as DER. */
   readonly issuer: Buffer;

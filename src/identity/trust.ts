@@ -10,7 +10,7 @@ import { listSteps, type ListFile } from "./lists.ts";
 import type { Anchor } from "./path.ts";
 import { nameKey, type Lists, type OnExpired, type TrustedCrl } from "./revocation.ts";
 
-export { nextChange, staleLists } from "./revocation.ts";
+export { listsLost, nextChange, staleLists } from "./revocation.ts";
 
 export interface Trust extends Lists {
   readonly anchors: readonly Anchor[];

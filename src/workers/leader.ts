@@ -13,6 +13,7 @@ import type { Config, InForce } from "../config/config.ts";
 import type { ExplainAnswer, ExplainRequest } from "../explain.ts";
 import { beginAuditLog } from "../gateway/audit-log.ts";
 import { AUDIT_CLOSE_MS, DRAIN_MS, LifeCycle, type Reloaded } from "../gateway/life-cycle.ts";
+import { oddOf } from "../gateway/snapshot.ts";
 import { auditStatus, type GatewayStatus } from "../gateway/status.ts";
 import { Journal } from "../journal.ts";
 import { Metrics } from "../metrics.ts";
@@ -139,7 +140,7 @@ export class Workers {
     }
     await this.#crew.ask((worker) => worker.ask("commit"));
     const { changes } = prepared[0]!; // the first serves all that there is
-    const odd = config.warnings.filter((warning) => !this.#config.warnings.includes(warning));
+    const odd = oddOf(this.#config, config);
     this.#config = config;
     this.#placed = placed;
     if (changes.length > 0) {

@@ -16,7 +16,7 @@ const BATCH_CHARACTERS = 16 << 10;
 /** The leader says these for all, or not at all. */
 const leaders: ReadonlySet<string> = new Set(["config", "config reloaded", "config refused", "self-test skipped", "refused"]);
 /** Each worker says these by itself; together they are said as often as one would. */
-const repeated: ReadonlySet<string> = new Set(["shadow rule", "revocation list out of date", "accepting failed"]);
+const repeated: ReadonlySet<string> = new Set(["shadow rule", "revocation list out of date", "CA expired", "accepting failed"]);
 
 export class Relay {
   readonly logger: Logger;

@@ -17,6 +17,7 @@ interface Told {
 const repeats: Readonly<Record<string, { readonly everyMs: number; readonly same: readonly string[] }>> = {
   "shadow rule": { everyMs: 60_000, same: ["rule", "fingerprint", "target"] },
   "revocation list out of date": { everyMs: 3_600_000, same: ["detail"] },
+  "CA expired": { everyMs: Infinity, same: ["fingerprint"] },
   "accepting failed": { everyMs: 1_000, same: [] },
 };
 /** Kept at once; beyond that the oldest may be said again. */

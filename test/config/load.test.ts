@@ -79,6 +79,7 @@ describe("a config file", () => {
       credentials: { certificate: own.certificate, key: own.key },
       trust: {
         ca: [ca.certificate],
+        caFiles: [join(folder, "ca.pem")],
         crl: [expect.any(Uint8Array)],
         built: expect.objectContaining({ anchors: [expect.anything()], files: [expect.anything()], onExpired: "refuse" }),
         maxStalenessMs: 5_000,

@@ -100,6 +100,32 @@ test("a client hears when less than a third of its certificate's life is left, a
   await Promise.all([early.close(), late.close()]);
 });
 
+test("a CA that expires while it is in force is told once, with its subject and its file", async () => {
+  let shift = 0;
+  const short = createTestCa({ cn: "short", notAfter: Date.now() + hour });
+  const trust = trustIn({
+    ca: [ca.certificate, ca.certificate + short.certificate],
+    caFiles: ["fleet.pem", "guests.pem"],
+    maxStalenessMs: 100,
+  });
+  await using setup = await startGateway({ ca, config: { trust }, clock: { ...systemClock, wall: () => Date.now() + shift } });
+  const told = (): number => setup.lines("CA expired").length;
+  expect(told()).toBe(0);
+  shift = hour + minute;
+  await expect.poll(told).toBe(1);
+  expect(setup.lines("CA expired")).toEqual([
+    {
+      subject: "CN=short",
+      file: "guests.pem",
+      fingerprint: expect.stringMatching(/^sha256:/u),
+      detail: expect.stringMatching(/^it ended on .*: nobody is believed by it any more; renew it, or take it out of trust\.ca$/u),
+    },
+  ]);
+  await setup.gateway.reload({ ...setup.config, maxMessageBytes: 1 << 16 }); // judges everybody again
+  expect(told()).toBe(1);
+  expect(setup.log.find(({ event }) => event === "CA expired")?.level).toBe("warn");
+});
+
 test("a list that is out of date lets its CA's clients in where the config warns only, and the log says so once an hour", async () => {
   let [shift, looks] = [0, 0];
   const clock = {

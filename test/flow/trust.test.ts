@@ -183,3 +183,42 @@ describe("a client that sends while others do", () => {
     ]);
   });
 });
+
+describe("a reload in which a CA loses its revocation list", () => {
+  const gone = other.client("gone");
+  const [first, second] = [ca.crl({ revoked: [mallory.serial] }).pem, other.crl({ revoked: [gone.serial] }).pem];
+  const lists = (...texts: readonly string[]): Partial<Config["trust"]> => ({ crl: texts.map((text) => Buffer.from(text)) });
+  const serving = (): Promise<TestGateway> => startGateway({ ca, config: { trust: trusted(lists(first + second)) } });
+  const dialled = (setup: TestGateway, { certificate, key }: typeof gone): Promise<unknown> =>
+    connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate }).then((client) => client.close());
+
+  test("is not taken when a file was cut between two lists, and is when it is whole again", async () => {
+    await using setup = await serving();
+    const reload = (trust: Config["trust"]): Promise<unknown> => setup.gateway.reload({ ...setup.config, trust });
+    await expect(reload(trusted(lists(first)))).rejects.toMatchObject({
+      code: "config",
+      message: "trust.crl holds no revocation list of CN=away any more, and one is in force: was a file cut?",
+    });
+    await expect(dialled(setup, gone)).rejects.toMatchObject({ code: "revoked" });
+    expect(setup.gateway.status().version).toBe(1);
+    await reload(trusted(lists(first + other.crl({ revoked: [gone.serial, guest.serial] }).pem)));
+    await expect(dialled(setup, guest)).rejects.toMatchObject({ code: "revoked" });
+    expect(setup.lines("config")).toEqual([]);
+  });
+
+  test.each([
+    ["it names fewer files", lists()],
+    ["it believes lists of any age", { ...lists(first), onExpired: "warn" as const }],
+  ])("is taken when %s, and the log warns", async (_, change) => {
+    await using setup = await serving();
+    await setup.gateway.reload({ ...setup.config, trust: trusted(change) });
+    await dialled(setup, gone);
+    expect(setup.lines("config")).toContainEqual({ detail: "trust.crl: no revocation list of CN=away is in force any more" });
+  });
+
+  test("is taken when the CA goes with it", async () => {
+    await using setup = await serving();
+    await setup.gateway.reload({ ...setup.config, trust: trusted({ ca: [ca.certificate], ...lists(first) }) });
+    expect(setup.lines("config")).toEqual([]);
+  });
+});

@@ -47,7 +47,8 @@ export function trustIn(
   { now = Date.now() }: { readonly now?: number } = {},
 ): TrustConfig {
   const { maxStalenessMs, onExpired } = configDefaults;
-  const config = { crl: [], deny: [], maxStalenessMs, onExpired, ...trust };
+  const caFiles = trust.ca.map((_, index) => `ca-${index}.pem`);
+  const config = { caFiles, crl: [], deny: [], maxStalenessMs, onExpired, ...trust };
   return { ...config, built: createTrust({ ...config, now }) };
 }
 
