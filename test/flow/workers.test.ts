@@ -9,7 +9,7 @@ import { Gateway } from "../../src/gateway.ts";
 import { connect, type Client, type PipegateError } from "../../src/mod.ts";
 import { Workers } from "../../src/workers/leader.ts";
 import { startBackEnd, targetOf, type BackEnd } from "../support/back-ends.ts";
-import { configOf, trustIn } from "../support/gateway.ts";
+import { trustIn } from "../support/gateway.ts";
 import { freePort, listenerAt } from "../support/listeners.ts";
 import { createTestCa, type Issued } from "../support/mint.ts";
 import { hashing, startPump } from "../support/pump.ts";
@@ -302,16 +302,6 @@ describe("a gateway of two workers", () => {
     });
     expect((await setup.gateway.status()).refusals).toMatchObject({ not_tls: expect.any(Number), rate_limited: expect.any(Number) });
   });
-});
-
-test("a gateway of workers that was closed while it was opening opens nothing", async () => {
-  const config = configOf({ config: { workers: 2 } }, ca);
-  const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, lines: () => {}, flush: () => {} };
-  const gateway = new Workers(config, { log });
-  const listening = gateway.listen().catch((error: unknown) => error);
-  await gateway.close();
-  expect(await listening).toMatchObject({ code: "cancelled" });
-  expect(gateway.state).toBe("closed");
 });
 
 function clientFiles({ certificate, key }: Issued): { readonly certificate: string; readonly key: string; readonly ca: string } {
