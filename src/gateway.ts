@@ -2,7 +2,8 @@
  * A gateway: its parts put together, its state for those who look in.
  * Promises: no byte of a peer reaches a back end before identity, policy and limits passed on this connection; no fault of a peer or a back
  * end ends the process. Leaves to others: its states and the turns of reloads (gateway/life-cycle.ts), its listeners (gateway/doors.ts), the
- * story of a connection (gateway/connections.ts) and of a pipe (gateway/opener.ts), who is judged again and when (gateway/judging.ts).
+ * story of a connection (gateway/connections.ts) and of a pipe (gateway/opener.ts), who is here (gateway/live.ts), who is judged again and
+ * when (gateway/judging.ts).
  */
 import type { Audit } from "./audit/audit.ts";
 import { addressText, type SocketAddress } from "./base/address.ts";
@@ -17,6 +18,7 @@ import { Doors } from "./gateway/doors.ts";
 import { Judging } from "./gateway/judging.ts";
 import { AUDIT_CLOSE_MS, DRAIN_MS, LifeCycle, type Reloaded } from "./gateway/life-cycle.ts";
 import type { Change } from "./gateway/listeners.ts";
+import { LiveConnections } from "./gateway/live.ts";
 import { Opener } from "./gateway/opener.ts";
 import type { Parts } from "./gateway/parts.ts";
 import { Seen } from "./gateway/seen.ts";
@@ -59,7 +61,7 @@ export class Gateway implements Explainable {
   readonly #journal: Journal;
   readonly #pipes = new PipeRegistry();
   readonly #seen = new Seen();
-  readonly #connections: Connections;
+  readonly #live: LiveConnections;
   readonly #penalties: Penalties;
   readonly #parts: Parts | undefined;
   readonly #opener: Opener;
@@ -91,9 +93,10 @@ export class Gateway implements Explainable {
       shut: () => this.#shut(),
     };
     this.#opener = new Opener({ ...shared, pipes: this.#pipes });
-    this.#connections = new Connections({ ...shared, opener: this.#opener, arrivedUntil: (until) => this.#judging.dueBy(until) });
-    this.#judging = new Judging({ ...shared, connections: this.#connections, opener: this.#opener });
-    this.#doors = new Doors({ ...shared, life: this.#life, connections: this.#connections, penalties: this.#penalties, parts });
+    this.#live = new LiveConnections({ ...shared, arrivedUntil: (until) => this.#judging.dueBy(until) });
+    this.#judging = new Judging({ ...shared, live: this.#live, opener: this.#opener });
+    const connections = new Connections({ ...shared, live: this.#live, opener: this.#opener });
+    this.#doors = new Doors({ ...shared, life: this.#life, connections, penalties: this.#penalties, parts });
   }
 
   /** Opens every listener, or none, and serves. Returns where they listen, in the order of the config. */
@@ -169,20 +172,12 @@ export class Gateway implements Explainable {
           await change.abandon();
           throw error;
         }
-        return this.#commit({ next, change, changes });
+        return this.#commit(next, { change, changes });
       },
     };
   }
 
-  async #commit({
-    next,
-    change,
-    changes,
-  }: {
-    readonly next: Snapshot;
-    readonly change: Change;
-    readonly changes: string[];
-  }): Promise<Reloaded> {
+  async #commit(next: Snapshot, { change, changes }: { readonly change: Change; readonly changes: string[] }): Promise<Reloaded> {
     const before = this.#snapshot;
     const reloaded = { version: changes.length === 0 ? before.version : next.version, changes };
     const odd = oddOf(before.config, next.config);
@@ -211,7 +206,7 @@ export class Gateway implements Explainable {
 
   async #drain(graceMs: number): Promise<void> {
     this.#doors.stop();
-    await within(this.#connections.drain(graceMs), { ms: graceMs + 2_000, clock: this.#clock }); // who does not even close is cut
+    await within(this.#live.drain(graceMs), { ms: graceMs + 2_000, clock: this.#clock }); // who does not even close is cut
     await this.close();
   }
 
@@ -222,13 +217,13 @@ export class Gateway implements Explainable {
 
   async #close(): Promise<void> {
     this.#judging.stop();
-    this.#connections.close({ reason: "draining" });
+    this.#live.close({ reason: "draining" });
     await this.#life.turnEnds();
     await this.#doors.close();
     this.#journal.tellSuppressed();
     const { audit } = this.#journal;
     if (audit === undefined) return;
-    await within(this.#connections.empty(), { ms: LAST_LINES_MS, clock: this.#clock });
+    await within(this.#live.empty(), { ms: LAST_LINES_MS, clock: this.#clock });
     this.#journal.audit = undefined;
     await within(audit.close(), { ms: AUDIT_CLOSE_MS, clock: this.#clock });
   }
@@ -291,7 +286,7 @@ export class Gateway implements Explainable {
       version: this.#snapshot.version,
       reloadFailed: this.#life.failure !== undefined,
       audit: auditStatus(this.#journal.audit),
-      expiry: { gateway: this.#snapshot.ownEnd, clients: this.#connections.soonestEnd() },
+      expiry: { gateway: this.#snapshot.ownEnd, clients: this.#live.soonestEnd() },
     };
     return { metrics: this.#metrics, gauges };
   }

@@ -1,7 +1,7 @@
 /**
  * Judges everybody who is here again: when something new is in force, when time alone may have changed a verdict, and when the clock was set.
  * Promises: one round after the other, in slices, so that thousands of connections do not hold the others up; whoever was not reached for a
- * fault of ours is judged a second later; where no moment has come, nobody is judged. Leaves to others: the verdicts (connections.ts,
+ * fault of ours is judged a second later; where no moment has come, nobody is judged. Leaves to others: the verdicts (live.ts,
  * opener.ts), what is in force (gateway.ts).
  */
 import type { Clock, Timer } from "../base/clock.ts";
@@ -9,7 +9,7 @@ import { paced } from "../base/steps.ts";
 import { textOfAuthority } from "../identity/authorities.ts";
 import { nextChange, staleLists, type Trust } from "../identity/trust.ts";
 import type { Journal } from "../journal.ts";
-import type { Connections } from "./connections.ts";
+import type { LiveConnections } from "./live.ts";
 import type { Opener } from "./opener.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -18,7 +18,7 @@ export interface JudgingOptions {
   readonly journal: Journal;
   /** What holds now. */
   readonly snapshot: () => Snapshot;
-  readonly connections: Connections;
+  readonly live: LiveConnections;
   readonly opener: Opener;
 }
 
@@ -85,9 +85,9 @@ export class Judging {
 
   async #judgeAll({ rules }: { readonly rules: boolean }): Promise<void> {
     if (!this.#isOn) return;
-    const { clock, snapshot, connections, opener } = this.#options;
+    const { clock, snapshot, live, opener } = this.#options;
     const started = clock.now();
-    await paced(connections.judgeAgain({ rules }));
+    await paced(live.judgeAgain({ rules }));
     if (rules) await paced(opener.judgeAgain());
     if (rules) this.#rulesUnjudged = false;
     this.#lastMs = clock.now() - started;
@@ -95,7 +95,7 @@ export class Judging {
     const now = clock.wall();
     this.#tellEnded(now);
     this.#due = Infinity;
-    for (const moment of [connections.soonestEnd(), nextChange(snapshot().trust, now)])
+    for (const moment of [live.soonestEnd(), nextChange(snapshot().trust, now)])
       if (moment !== undefined) this.#due = Math.min(this.#due, moment + 1);
     this.#ahead = now - clock.now();
     this.#arm();
@@ -112,7 +112,7 @@ export class Judging {
       const wasSet = Math.abs(wall - clock.now() - this.#ahead) > CLOCK_SET_MS;
       if (wasSet || wall >= this.#due) return void this.again({ rules: this.#rulesUnjudged });
       this.#tellEnded(wall);
-      paced(this.#options.connections.notifyAgain()).catch((error: unknown) => this.#options.journal.fault(error));
+      paced(this.#options.live.notifyAgain()).catch((error: unknown) => this.#options.journal.fault(error));
       this.#arm();
     });
   }
