@@ -1,8 +1,8 @@
 /**
  * Judges everybody who is here again: when something new is in force, when time alone may have changed a verdict, and when the clock was set.
  * Promises: one round after the other, in slices, so that thousands of connections do not hold the others up; whoever was not reached for a
- * fault of ours is judged a second later; where no moment has come, nobody is judged. Leaves to others: the verdicts (live.ts,
- * opener.ts), what is in force (gateway.ts).
+ * fault of ours is judged a second later; where no moment has come, nobody is judged; what of the trust has ended is told. Leaves to
+ * others: the verdicts (live.ts, opener.ts), what is in force (gateway.ts).
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import { paced } from "../base/steps.ts";

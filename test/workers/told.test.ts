@@ -31,6 +31,16 @@ describe("what workers tell", () => {
     expect(log).toHaveLength(3);
   });
 
+  test("of a CA that has expired is said once, however often", () => {
+    const { clock, log, teller } = setUp();
+    const expired = { level: "warn" as const, event: "CA expired", fields: { subject: "CN=a", file: "ca.pem", fingerprint: "f" } };
+    for (let n = 0; n < 2; n++) teller.tell(expired); // by each worker
+    clock.advance(86_400_000);
+    teller.tell(expired);
+    teller.tell({ ...expired, fields: { ...expired.fields, fingerprint: "g" } });
+    expect(log.map(({ fields }) => fields["fingerprint"])).toEqual(["f", "g"]);
+  });
+
   test("of refusals is under one cap, with the number that was left out here and there", () => {
     const { clock, log, teller } = setUp();
     for (let n = 0; n < 130; n++) teller.tell(refused());
