@@ -1,8 +1,9 @@
 /**
- * The workers of a gateway, asked as one. Promises: a question waits for all, also when one fails; what one charges an address all charge;
+ * The workers of a gateway, asked as one. Promises: a question waits for all, also when one fails, and for none that hangs; what one charges an address all charge;
  * each has the config with the addresses that all bind, and the first alone has unix sockets, which cannot be shared; the memory that they
  * share is made here. Leaves to others: what is asked when (leader.ts), what they say (told.ts).
  */
+import type { Clock, Timer } from "../base/clock.ts";
 import { logForm } from "../base/log-writer.ts";
 import type { Config } from "../config/config.ts";
 import type { Reloaded } from "../gateway.ts";
@@ -21,29 +22,36 @@ export interface CrewEvents {
   died(what: string, fault: Error | undefined): void;
 }
 
-/** What a thread of a runtime has open by itself, descriptors. */
+/** What a thread of a runtime has open by itself, descriptors: 6 on Node. */
 const OF_A_THREAD = 8;
+const LOOK_MS = 1_000;
+
+export interface CrewOptions {
+  /** What each of them runs (runtime/threads.ts). */
+  readonly program: URL;
+  readonly clock: Clock;
+}
 
 export class Crew {
-  readonly #program: URL;
+  readonly #options: CrewOptions;
   readonly #events: CrewEvents;
   readonly #workers: Remote[] = [];
+  #looking: Timer | undefined;
 
-  /** `program`: what each of them runs (runtime/threads.ts). */
-  constructor(program: URL, events: CrewEvents) {
-    this.#program = program;
+  constructor(options: CrewOptions, events: CrewEvents) {
+    this.#options = options;
     this.#events = events;
   }
 
   /** As many as the config asks for; rejects when one of them cannot open its doors. */
   async start(config: Config, placed: readonly Placed[]): Promise<void> {
     const { workers } = config;
-    const memory = createMemory(workers);
+    const memory = createMemory(config);
     const log = { level: config.log.level, ...logForm(config.log) };
     for (let index = 0; index < workers; index++) {
       const data = { config: configFor(index, config, placed), memory, log, workers };
       const worker: Remote = new Remote(
-        { program: this.#program, data },
+        { program: this.#options.program, data },
         {
           said: (message) => {
             if (message.kind === "charge") this.tell(message, worker);
@@ -54,7 +62,14 @@ export class Crew {
       );
       this.#workers.push(worker);
     }
+    this.#look();
     await maskedFor(config, () => this.ask((worker) => worker.ask("open")));
+  }
+
+  /** One that hangs is found, until all are told to end. */
+  #look(): void {
+    for (const worker of this.#workers) worker.look();
+    this.#looking = this.#options.clock.after(LOOK_MS, () => this.#look());
   }
 
   /** Another config, in all or in none. */
@@ -86,18 +101,19 @@ export class Crew {
   }
 
   async end(): Promise<void> {
+    this.#looking?.cancel();
     await Promise.all(this.#workers.map((worker) => worker.end()));
   }
 }
 
-function createMemory(workers: number): SharedMemory {
+function createMemory({ workers, listeners }: Config): SharedMemory {
   const counts = countDescriptors();
   const taken = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
   return {
     tally: createTallyMemory(),
     probes: createProbeMemory(),
     limiter: limiterMemory(),
-    descriptors: counts && { limit: counts.limit, used: counts.used + workers * OF_A_THREAD, taken, threads: workers },
+    descriptors: counts && { limit: counts.limit, used: counts.used + workers * (OF_A_THREAD + listeners.length), taken, threads: workers },
   };
 }
 

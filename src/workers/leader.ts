@@ -21,6 +21,7 @@ import { Crew, type CrewEvents } from "./crew.ts";
 import { mergeCounts, mergeExplained, mergeStatus } from "./merge.ts";
 import { claimPlaces, placeListeners, type Placed } from "./places.ts";
 import type { Remote } from "./remote.ts";
+import { requireUnshared, SharingWatch } from "./sharing.ts";
 import { Teller } from "./told.ts";
 
 export interface WorkersOptions {
@@ -44,11 +45,14 @@ export class Workers {
   readonly #life: LifeCycle;
   readonly #teller: Teller;
   readonly #crew: Crew;
+  readonly #sharing: SharingWatch;
   #config: Config;
   #placed: readonly Placed[] = [];
   #version = 1;
   #loadedAt: number;
   #audit: Audit | undefined;
+  /** As at the start, like the log itself: a reload changes nothing of it. */
+  #auditRefuses = false;
   #auditLook: Timer | undefined;
   #auditTold: string | undefined;
   #fail: (error: Error) => void = () => {};
@@ -57,16 +61,15 @@ export class Workers {
 
   constructor(config: Config, { log, clock = systemClock, program = workerProgram }: WorkersOptions) {
     this.#config = config;
-    this.#crew = new Crew(program, {
-      said: (message) => this.#hear(message),
-      died: (what, fault) => this.#died(what, fault),
-    });
+    const died: CrewEvents["died"] = (what, fault) => this.#died(what, fault);
+    this.#crew = new Crew({ program, clock }, { said: (message) => this.#hear(message), died });
     this.#log = log;
     this.#clock = clock;
     this.#loadedAt = clock.wall();
     this.#journal = new Journal(log, { metrics: this.#metrics, clock });
     this.#life = new LifeCycle({ clock, journal: this.#journal, metrics: this.#metrics });
     this.#teller = new Teller({ logger: log, journal: this.#journal, clock });
+    this.#sharing = new SharingWatch({ clock, log, placed: () => this.#placed });
     this.failed = new Promise((_, reject) => (this.#fail = reject));
     this.failed.catch(() => {}); // whoever waits for it hears of it
   }
@@ -89,6 +92,8 @@ export class Workers {
     await this.#crew.start(this.#config, this.#placed);
     this.#placed = await claimPlaces(this.#placed, []);
     await this.#crew.ask((worker) => worker.ask("bind"));
+    requireUnshared(this.#placed);
+    this.#sharing.begin();
     this.#lookAtAudit();
     this.#life.requireOpening();
     await this.#crew.ask((worker) => worker.ask("serve"));
@@ -110,12 +115,13 @@ export class Workers {
   async #openAudit(): Promise<void> {
     const { audit } = this.#config;
     if (audit === undefined) return;
+    this.#auditRefuses = audit.onFailure === "refuse";
     this.#audit = await beginAuditLog(audit, { clock: this.#clock, journal: this.#journal });
     this.#journal.audit = this.#audit;
   }
 
   #lookAtAudit(): void {
-    if (this.#config.audit?.onFailure !== "refuse" || this.state === "closed") return;
+    if (!this.#auditRefuses || this.state === "closed") return;
     const failing = this.#audit?.failing;
     if (failing !== this.#auditTold) this.#crew.tell({ kind: "audit", failing });
     this.#auditTold = failing;
@@ -133,12 +139,13 @@ export class Workers {
     const placed = await claimPlaces(await placeListeners(config.listeners, this.#placed), this.#placed);
     const prepared = await this.#crew.prepare(config, placed);
     try {
+      requireUnshared(placed.filter((one) => !this.#placed.includes(one))); // who has joined where we stand keeps no config out
       this.#life.requireReady(); // it may have been told to stop meanwhile
     } catch (error) {
       await this.#crew.abandon();
       throw error;
     }
-    await this.#crew.ask((worker) => worker.ask("commit"));
+    await this.#commit();
     const { changes } = prepared[0]!; // the first serves all that there is
     const odd = oddOf(this.#config, config);
     this.#config = config;
@@ -150,6 +157,16 @@ export class Workers {
     const reloaded = { version: this.#version, changes };
     this.#life.took(reloaded, { odd });
     return reloaded;
+  }
+
+  /** One that cannot would go on with what the others have left behind: then nobody goes on. */
+  async #commit(): Promise<void> {
+    try {
+      await this.#crew.ask((worker) => worker.ask("commit"));
+    } catch (error) {
+      this.#fail(new Error("a worker has not taken the config that the others serve", { cause: error }));
+      throw error;
+    }
   }
 
   /** A config that was not taken, in lines for the log and for those who look in. */
@@ -176,6 +193,7 @@ export class Workers {
 
   async #close(): Promise<void> {
     this.#auditLook?.cancel();
+    this.#sharing.stop();
     const closed = this.#crew.ask((worker) => worker.ask("close")).catch(() => {}); // one that has ended is told by `failed`
     await within(closed, { ms: CLOSE_MS, clock: this.#clock });
     await this.#crew.end();

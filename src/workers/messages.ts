@@ -59,6 +59,8 @@ type Charge = Parameters<Penalties["charge"]>;
 /** From the leader to a worker. */
 export type ToWorker =
   | { readonly kind: "call"; readonly id: number; readonly name: keyof Calls; readonly args: readonly unknown[] }
+  /** To be answered with `alive`: whoever does not hangs. */
+  | { readonly kind: "look" }
   /** What another one charged. */
   | { readonly kind: "charge"; readonly charge: Charge }
   /** Why the audit log cannot be written, if it cannot. */
@@ -68,6 +70,7 @@ export type ToWorker =
 export type ToLeader =
   | { readonly kind: "answer"; readonly id: number; readonly value: unknown }
   | { readonly kind: "failure"; readonly id: number; readonly error: PlainError }
+  | { readonly kind: "alive" }
   /** The last that it says. */
   | { readonly kind: "fault"; readonly error: PlainError }
   | { readonly kind: "charge"; readonly charge: Charge }

@@ -1,9 +1,11 @@
 /**
  * Where a worker's log and audit lines go: to the leader, those of a moment together; and what may be said only so often goes by itself, so
- * that the leader can see to it for all. Promises: in order; nothing is kept for longer than BATCH_MS. Leaves to others: caps, files.
+ * that the leader can see to it for all. Promises: in order; nothing is kept for longer than BATCH_MS; where the leader does not answer, its
+ * audit log counts as one that cannot be written. Leaves to others: caps, files.
  */
 import type { Audit } from "../audit/audit.ts";
 import { GENESIS } from "../audit/line.ts";
+import { systemClock, type Clock } from "../base/clock.ts";
 import type { LogFields, Logger, LogLevel } from "../base/log.ts";
 import { createLogWriter } from "../base/log-writer.ts";
 import type { ToLeader, WorkerData } from "./messages.ts";
@@ -12,6 +14,8 @@ type Told = ToLeader & { readonly kind: "told" };
 
 const BATCH_MS = 20;
 const BATCH_CHARACTERS = 16 << 10;
+/** The leader is heard once a second; one that is silent for longer hangs, as a disk that takes so long does. */
+const SILENT_MS = 5_000;
 
 /** The leader says these for all, or not at all. */
 const leaders: ReadonlySet<string> = new Set(["config", "config reloaded", "config refused", "self-test skipped", "refused"]);
@@ -22,13 +26,20 @@ export class Relay {
   readonly logger: Logger;
   readonly #post: (message: ToLeader) => void;
   readonly #hasAudit: boolean;
+  readonly #clock: Clock;
   #text = "";
   #audited: LogFields[] = [];
   #timer: NodeJS.Timeout | undefined;
   #failing: string | undefined;
+  #heardAt: number;
 
-  constructor(post: (message: ToLeader) => void, { log, config }: Pick<WorkerData, "log" | "config">) {
+  constructor(
+    post: (message: ToLeader) => void,
+    { log, config, clock = systemClock }: Pick<WorkerData, "log" | "config"> & { readonly clock?: Clock },
+  ) {
     this.#post = post;
+    this.#clock = clock;
+    this.#heardAt = clock.now();
     this.#hasAudit = config.audit !== undefined;
     const writer = createLogWriter({ ...log, destination: { write: (line) => this.#add(line), flush: () => this.flush() } });
     const at =
@@ -44,7 +55,7 @@ export class Relay {
   readonly audit: Audit = ((relay: Relay): Audit => ({
     record: (fields) => relay.#record(fields),
     get failing() {
-      return relay.#failing;
+      return relay.#failing ?? relay.#silence();
     },
     head: { ...GENESIS, file: "" }, // the leader's to tell
     lost: 0,
@@ -53,6 +64,15 @@ export class Relay {
 
   auditIs(failing: string | undefined): void {
     this.#failing = failing;
+  }
+
+  /** The leader goes on. */
+  heard(): void {
+    this.#heardAt = this.#clock.now();
+  }
+
+  #silence(): string | undefined {
+    return this.#clock.now() - this.#heardAt > SILENT_MS ? "the thread that writes it does not answer" : undefined;
   }
 
   flush(): void {

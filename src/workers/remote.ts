@@ -1,18 +1,21 @@
 /**
  * A worker, seen from the leader: questions with their answers, and how it ended. Promises: every question is answered or rejected, also when
- * the worker ends; whatever else it says goes to `said`. Leaves to others: what follows from its end.
+ * the worker ends; one that hangs is ended; whatever else it says goes to `said`. Leaves to others: when to look, what follows from its end.
  */
 import { PipegateError } from "../base/error.ts";
 import { startThread, type Thread } from "../runtime/threads.ts";
 import { errorOf, type Calls, type ToLeader, type ToWorker, type WorkerData } from "./messages.ts";
 
-export type Said = Exclude<ToLeader, { readonly kind: "answer" | "failure" | "fault" }>;
+export type Said = Exclude<ToLeader, { readonly kind: "answer" | "failure" | "fault" | "alive" }>;
 
 export interface RemoteEvents {
   said(message: Said): void;
   /** It has ended, and was not told to; with the fault, where there was one. */
   died(fault: Error | undefined): void;
 }
+
+/** So many looks in a row that it does not answer, and it hangs; more while it loads its program. */
+const MAX_SILENT = { atStart: 60, later: 10 } as const;
 
 interface Waiting {
   resolve(value: never): void;
@@ -26,6 +29,9 @@ export class Remote {
   #fault: Error | undefined;
   #ending = false;
   #ended = false;
+  /** Looks that it has not answered. */
+  #silent = 0;
+  #maxSilent: number = MAX_SILENT.atStart;
 
   constructor({ program, data }: { readonly program: URL; readonly data: WorkerData }, events: RemoteEvents) {
     this.#thread = startThread(program, {
@@ -56,6 +62,17 @@ export class Remote {
     this.#thread.post(message);
   }
 
+  /**
+   * Once a second. Counted in looks, not in time: where the whole process stood still, so did we.
+   * A thread in an endless loop would keep its clients, whom no reload reaches, and keep drains and reloads waiting.
+   */
+  look(): void {
+    if (this.#ended || this.#silent > this.#maxSilent) return;
+    if (++this.#silent <= this.#maxSilent) return this.tell({ kind: "look" });
+    this.#fault ??= new Error(`it has not answered for ${this.#maxSilent} s`);
+    void this.#thread.end();
+  }
+
   async end(): Promise<void> {
     this.#ending = true;
     await this.#thread.end();
@@ -63,6 +80,11 @@ export class Remote {
 
   #hear(message: ToLeader, events: RemoteEvents): void {
     if (message.kind === "fault") return void (this.#fault = errorOf(message.error));
+    if (message.kind === "alive") {
+      this.#maxSilent = MAX_SILENT.later;
+      this.#silent = 0;
+      return;
+    }
     if (message.kind !== "answer" && message.kind !== "failure") return events.said(message);
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);

@@ -110,6 +110,11 @@ async function answer({ id, name, args }: ToWorker & { readonly kind: "call" }):
   }
 }
 
+function looked(): void {
+  relay.heard();
+  post({ kind: "alive" });
+}
+
 process.on("uncaughtException", (error) => {
   relay.flush();
   post({ kind: "fault", error: plainError(error) });
@@ -119,6 +124,7 @@ process.on("uncaughtException", (error) => {
 thread.onMessage((given) => {
   const message = given as ToWorker;
   if (message.kind === "call") void answer(message);
+  else if (message.kind === "look") looked();
   else if (message.kind === "charge") ledger.charge(...message.charge);
   else relay.auditIs(message.failing);
 });

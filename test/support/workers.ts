@@ -22,7 +22,7 @@ export interface WorkersSetup extends GatewaySetup {
   readonly program?: URL;
 }
 
-export async function startWorkers({ workers = 2, program, ...setup }: WorkersSetup = {}): Promise<TestWorkers> {
+export async function startWorkers({ workers = 2, program, clock, ...setup }: WorkersSetup = {}): Promise<TestWorkers> {
   const ca = setup.ca ?? createTestCa();
   const kept: LogLine[] = [];
   const log: LogWriter = {
@@ -36,7 +36,7 @@ export async function startWorkers({ workers = 2, program, ...setup }: WorkersSe
     flush: () => {},
   };
   const config = configOf({ ...setup, config: { workers, ...setup.config } }, ca);
-  const gateway = new Workers(config, { log, ...(program && { program }) });
+  const gateway = new Workers(config, { log, ...(program && { program }), ...(clock && { clock }) });
   const [address] = await gateway.listen();
   return {
     gateway,

@@ -1,0 +1,56 @@
+import { describe, expect, test } from "vitest";
+import type { Config } from "../../src/config/config.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { createTestCa } from "../support/mint.ts";
+import { startWorkers, type TestWorkers } from "../support/workers.ts";
+
+const ca = createTestCa();
+const failing = new URL("../support/programs/failing-worker", import.meta.url);
+/** Has its workers, which are `failing`, fail. What came of asking them. */
+const fail = ({ gateway }: TestWorkers, how: string): Promise<unknown> =>
+  gateway.explain({ certificates: [], target: how }).catch((error: unknown) => error);
+
+describe("a gateway of workers", () => {
+  for (const how of ["throw", "reject", "handler"])
+    test(`ends when a worker ends by a fault, and says so (${how})`, async () => {
+      const setup = await startWorkers({ ca, program: failing });
+      void fail(setup, how);
+      await expect(setup.gateway.failed).rejects.toThrow(/^worker [12] of 2 has ended, and a gateway never serves with fewer/u);
+      await setup.gateway.close();
+      expect(setup.lines("worker ended")[0]).toMatchObject({ detail: expect.stringContaining("a fault of the test") });
+    });
+
+  test("ends when a worker hangs: whoever waits for it hears so, and a drain is over", async () => {
+    const clock = new FakeClock(Date.now());
+    const setup = await startWorkers({ ca, program: failing, workers: 1, clock });
+    const asked = fail(setup, "hang");
+    const status = setup.gateway.status().catch((error: unknown) => error);
+    const drained = setup.gateway.drain();
+    clock.advance(61_000);
+    await expect(setup.gateway.failed).rejects.toThrow("worker 1 of 1 has ended");
+    for (const answer of [await asked, await status])
+      expect(answer).toMatchObject({
+        code: "internal",
+        message: expect.stringMatching(/^a worker has ended: it has not answered for \d+ s$/u),
+      });
+    await drained;
+    expect(setup.lines("worker ended")).toHaveLength(1);
+  });
+
+  test("ends when a worker cannot take the config that the other serves by then", async () => {
+    await using setup = await startWorkers({ ca, program: failing });
+    await fail(setup, "commit");
+    const next: Config = { ...setup.config, maxMessageBytes: 2 << 20 };
+    await expect(setup.gateway.reload(next)).rejects.toThrow("a fault of the test");
+    await expect(setup.gateway.failed).rejects.toThrow("a worker has not taken the config that the others serve");
+  });
+
+  test("puts no config in force when a worker ends while it prepares it", async () => {
+    await using setup = await startWorkers({ ca, program: failing });
+    await fail(setup, "prepare");
+    const more: Config["targets"] = new Map([...setup.config.targets, ["more", { kind: "builtin", builtin: "echo" }]]);
+    await expect(setup.gateway.reload({ ...setup.config, targets: more })).rejects.toMatchObject({ code: "internal" });
+    await expect(setup.gateway.failed).rejects.toThrow("has ended");
+    expect(setup.lines("config reloaded")).toEqual([]);
+  });
+});
