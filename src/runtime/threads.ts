@@ -22,10 +22,7 @@ export function startThread(program: URL, { data, events }: { readonly data: unk
   const worker = new Worker(new URL(`${program.href}${ending}`), { workerData: data });
   let fault: Error | undefined;
   worker.on("message", (message) => events.message(message));
-  worker.on("messageerror", (error) => {
-    fault = error; // whoever waits for what it said would wait for ever
-    void worker.terminate();
-  });
+  worker.on("messageerror", (error) => (fault = error));
   worker.on("error", (error) => (fault = error instanceof Error ? error : new Error(String(error))));
   worker.once("exit", () => events.ended(fault));
   return {

@@ -64,6 +64,7 @@ export class Crew {
     }
     this.#look();
     await maskedFor(config, () => this.ask((worker) => worker.ask("open")));
+    for (const worker of this.#workers) worker.started();
   }
 
   /** One that hangs is found, until all are told to end. */
@@ -117,6 +118,10 @@ function createMemory({ workers, listeners }: Config): SharedMemory {
   };
 }
 
+/**
+ * A socket cannot be handed to another thread. By the number of its descriptor both could listen on it, but then both own the number, and
+ * the second to close it closes whatever has it by then.
+ */
 function configFor(index: number, config: Config, placed: readonly Placed[]): PlainConfig {
   const listeners = config.listeners
     .map((listener, at) => ({ ...listener, listen: placed[at]!.listen }))

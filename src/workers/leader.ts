@@ -101,6 +101,7 @@ export class Workers {
 
   #died(what: string, fault: Error | undefined): void {
     this.#log.error("worker ended", { detail: fault === undefined ? what : `${what}: ${fault.stack ?? fault.message}` });
+    this.#audit?.record({ event: "worker ended", detail: what }); // what it said last may be missing
     this.#fail(new Error(`${what}, and a gateway never serves with fewer than its config asks for`, { cause: fault }));
   }
 

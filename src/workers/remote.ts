@@ -14,8 +14,8 @@ export interface RemoteEvents {
   died(fault: Error | undefined): void;
 }
 
-/** So many looks in a row that it does not answer, and it hangs; more while it loads its program. */
-const MAX_SILENT = { atStart: 60, later: 10 } as const;
+/** So many looks in a row that it does not answer, and it hangs. While 64 start on two busy processors, each waits for long. */
+const MAX_SILENT = { atStart: 300, later: 10 } as const;
 
 interface Waiting {
   resolve(value: never): void;
@@ -73,6 +73,12 @@ export class Remote {
     void this.#thread.end();
   }
 
+  /** It is open: from now on it has less time to answer. */
+  started(): void {
+    this.#silent = 0;
+    this.#maxSilent = MAX_SILENT.later;
+  }
+
   async end(): Promise<void> {
     this.#ending = true;
     await this.#thread.end();
@@ -80,11 +86,7 @@ export class Remote {
 
   #hear(message: ToLeader, events: RemoteEvents): void {
     if (message.kind === "fault") return void (this.#fault = errorOf(message.error));
-    if (message.kind === "alive") {
-      this.#maxSilent = MAX_SILENT.later;
-      this.#silent = 0;
-      return;
-    }
+    if (message.kind === "alive") return void (this.#silent = 0);
     if (message.kind !== "answer" && message.kind !== "failure") return events.said(message);
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);

@@ -1,4 +1,8 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { verifyAudit } from "../../src/audit/verify.ts";
 import type { Config } from "../../src/config/config.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -26,15 +30,35 @@ describe("a gateway of workers", () => {
     const asked = fail(setup, "hang");
     const status = setup.gateway.status().catch((error: unknown) => error);
     const drained = setup.gateway.drain();
-    clock.advance(61_000);
+    clock.advance(11_000);
     await expect(setup.gateway.failed).rejects.toThrow("worker 1 of 1 has ended");
     for (const answer of [await asked, await status])
       expect(answer).toMatchObject({
         code: "internal",
-        message: expect.stringMatching(/^a worker has ended: it has not answered for \d+ s$/u),
+        message: expect.stringMatching(/^a worker has ended: it has not answered for 10 s$/u),
       });
     await drained;
     expect(setup.lines("worker ended")).toHaveLength(1);
+  });
+
+  test("does not start where a worker does not", async () => {
+    const gone = new URL("../support/programs/no-such-worker", import.meta.url);
+    await expect(startWorkers({ ca, program: gone })).rejects.toMatchObject({
+      code: "internal",
+      message: expect.stringMatching(/^a worker has ended: /u),
+    });
+  });
+
+  test("tells in the audit log that a worker has ended, and keeps its chain whole", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "pipegate-worker-failures-"));
+    const audit = { file: join(folder, "audit.jsonl"), maxBytes: 1 << 20, keep: 1, onFailure: "refuse" } as const;
+    const setup = await startWorkers({ ca, program: failing, config: { audit } });
+    void fail(setup, "throw");
+    await expect(setup.gateway.failed).rejects.toThrow("has ended");
+    await setup.gateway.close();
+    expect(await readFile(audit.file, "utf8")).toMatch(/"event":"worker ended","detail":"worker [12] of 2 has ended"/u);
+    expect(await verifyAudit(audit.file)).toMatchObject({ faults: [] });
+    await rm(folder, { recursive: true });
   });
 
   test("ends when a worker cannot take the config that the other serves by then", async () => {
