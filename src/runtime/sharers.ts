@@ -25,6 +25,7 @@ let ours: ReadonlySet<string> = new Set();
 
 /** The addresses of this process, of these ports, on which another one listens, too. */
 export function sharedAddresses(ports: ReadonlySet<number>): readonly string[] {
+  if (ports.size === 0) return [];
   try {
     const rows = listening(ports);
     if (rows.every(({ inode }) => ours.has(inode))) return [];
