@@ -5,7 +5,7 @@
 import { serveAdmin } from "../admin.ts";
 import { addressText } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
-import { systemClock } from "../base/clock.ts";
+import { systemClock, within } from "../base/clock.ts";
 import { createLogWriter, type LogWriter } from "../base/log-writer.ts";
 import { watchFiles, type FileWatch } from "../base/watch.ts";
 import type { Config, InForce } from "../config/config.ts";
@@ -14,6 +14,9 @@ import { Gateway } from "../gateway.ts";
 import { Reloader, type Outcome } from "../gateway/reloader.ts";
 import type { Workers } from "../workers/leader.ts";
 import { say } from "./terminal.ts";
+
+/** A back end takes what just ends for whole: after a fault of ours its pipes have so long to break, ms. */
+const BREAK_MS = 1_000;
 
 export interface ServeOptions {
   /** Loads the config anew; absent: it is loaded once. */
@@ -24,14 +27,12 @@ export interface ServeOptions {
 
 export async function serve(config: Config & { readonly files?: readonly string[] }, { load, ready }: ServeOptions): Promise<void> {
   const log = createLogWriter(config.log);
-  const onFault = (error: unknown): void => {
-    log.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-    log.flush();
-    process.exit(1);
-  };
+  let close = async (): Promise<void> => {};
+  const onFault = faultHandler(log, () => close());
   process.on("uncaughtException", onFault);
   const stop = stopRequests();
   const gateway = config.workers === 1 ? new Gateway(config, { logger: log }) : await lead(config, log);
+  close = () => gateway.close();
   const failed = "failed" in gateway ? gateway.failed : new Promise<never>(() => {});
   let admin: { close(): void } | undefined;
   let reloader: Reloader | undefined;
@@ -65,6 +66,21 @@ export async function serve(config: Config & { readonly files?: readonly string[
     process.off("uncaughtException", onFault);
     log.flush();
   }
+}
+
+/** Ends the process. A second fault, while what the first one interrupted breaks, does so at once. */
+function faultHandler(log: LogWriter, close: () => Promise<void>): (error: unknown) => void {
+  let faulted = false;
+  const end = (): never => {
+    log.flush();
+    process.exit(1);
+  };
+  return (error) => {
+    log.error("fault of pipegate itself", { detail: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    if (faulted) end();
+    faulted = true;
+    within(close(), { ms: BREAK_MS, clock: systemClock }).then(end, end);
+  };
 }
 
 /** A file reached the limit of the process (`ulimit -f`): Deno would end for it, where the write that fails says the same. */

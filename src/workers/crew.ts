@@ -107,7 +107,7 @@ export class Crew {
   }
 }
 
-function createMemory({ workers, listeners }: Config): SharedMemory {
+export function createMemory({ workers, listeners }: Config): SharedMemory {
   const counts = countDescriptors();
   const taken = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
   return {

@@ -3,7 +3,7 @@
  * so all judge the same bytes; what it takes from a cap or a limit counts for all; a fault ends the thread. Leaves to others: files, signals,
  * the admin socket, the log and the audit log (leader.ts).
  */
-import { systemClock } from "../base/clock.ts";
+import { systemClock, within } from "../base/clock.ts";
 import { addressText } from "../base/address.ts";
 import type { Config } from "../config/config.ts";
 import { Gateway, type Prepared } from "../gateway.ts";
@@ -16,6 +16,9 @@ import { createPenalties, penaltyAmounts, type Penalties } from "../tls/penaltie
 import { sharedTally } from "../tls/shared-tally.ts";
 import { type Calls, plainError, type PlainConfig, type ToLeader, type ToWorker, type WorkerData } from "./messages.ts";
 import { Relay } from "./relay.ts";
+
+/** How long a faulty thread may take to break its pipes, ms. */
+const BREAK_MS = 1_000;
 
 const thread = ownThread();
 const data = thread.data as WorkerData;
@@ -115,11 +118,20 @@ function looked(): void {
   post({ kind: "alive" });
 }
 
-process.on("uncaughtException", (error) => {
-  relay.flush();
-  post({ kind: "fault", error: plainError(error) });
+/** A back end takes what just ends for whole: before this thread ends, its pipes have to break. A second fault does not wait for that. */
+let faulted = false;
+async function fault(error: unknown): Promise<void> {
+  if (!faulted) {
+    faulted = true;
+    relay.flush();
+    post({ kind: "fault", error: plainError(error) });
+    await within(gateway?.close() ?? Promise.resolve(), { ms: BREAK_MS, clock: systemClock }).catch(() => {});
+    relay.flush(); // how they ended
+  }
   process.exit(1); // this thread; the leader hears of it
-});
+}
+
+process.on("uncaughtException", (error) => void fault(error));
 
 thread.onMessage((given) => {
   const message = given as ToWorker;

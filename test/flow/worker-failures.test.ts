@@ -1,9 +1,12 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { verifyAudit } from "../../src/audit/verify.ts";
 import type { Config } from "../../src/config/config.ts";
+import { connect } from "../../src/mod.ts";
+import { targetOf } from "../support/back-ends.ts";
+import { seesEnds } from "../support/ends.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { createTestCa } from "../support/mint.ts";
 import { startWorkers, type TestWorkers } from "../support/workers.ts";
@@ -23,6 +26,21 @@ describe("a gateway of workers", () => {
       await setup.gateway.close();
       expect(setup.lines("worker ended")[0]).toMatchObject({ detail: expect.stringContaining("a fault of the test") });
     });
+
+  test("breaks the pipes of a worker that ends by a fault, so that none looks whole to its back end", async () => {
+    const backEnd = await seesEnds();
+    const setup = await startWorkers({ ca, program: failing, config: { targets: new Map([["db", targetOf(backEnd)]]) } });
+    const { certificate, key } = ca.client("alice");
+    const client = await connect({ gateway: `127.0.0.1:${setup.port}`, certificate, key, ca: ca.certificate });
+    const pipe = await client.open("db");
+    await pipe.writable.getWriter().write(new Uint8Array(1_000));
+    await vi.waitFor(() => expect(backEnd.received).toBeGreaterThan(0), { timeout: 5_000 });
+    void fail(setup, "throw"); // all of them
+    await vi.waitFor(() => expect(backEnd.ends).toEqual(["ECONNRESET"]), { timeout: 5_000 });
+    await setup.gateway.close();
+    await client.close();
+    await backEnd.close();
+  });
 
   test("ends when a worker hangs: whoever waits for it hears so, and a drain is over", async () => {
     const clock = new FakeClock(Date.now());
