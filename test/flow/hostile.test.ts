@@ -8,7 +8,7 @@ import { connect } from "../../src/client.ts";
 import type { Client } from "../../src/client/types.ts";
 import * as wire from "../../src/protocol/frame.ts";
 import { Flag, Type } from "../../src/protocol/frame.ts";
-import { type BackEnd, type Behaviour, echo, silent, startBackEnd, targetOf, u32Responder } from "../support/back-ends.ts";
+import { type BackEnd, type Behaviour, echo, endless, silent, startBackEnd, targetOf, u32Responder } from "../support/back-ends.ts";
 import { startGateway, type TestGateway } from "../support/gateway.ts";
 import { clientHello } from "../support/hello.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -22,17 +22,6 @@ const exposeGc = "Deno" in globalThis ? "--v8-flags=--expose-gc" : "--expose-gc"
 const MiB = 1 << 20;
 const mib = (bytes: number): string => `${(bytes / MiB).toFixed(0)} MiB`;
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Writes without end, and never reads. */
-const endless: Behaviour = (socket) => {
-  socket.pause();
-  const chunk = Buffer.alloc(64 << 10, "endless");
-  const fill = (): void => {
-    while (!socket.destroyed && socket.write(chunk));
-  };
-  socket.on("drain", fill);
-  fill();
-};
 
 const backEnds: BackEnd[] = [];
 const tcp = async (behaviour: Behaviour) => {
@@ -128,35 +117,6 @@ describe("a gateway in a process of its own", () => {
     expect(Math.max(...took)).toBeLessThan(9_000);
     expect((await quiet()).ends).toEqual({ preface_timeout: 20 });
   });
-
-  test("200 slow readers of bulk back ends cost bounded memory, and another client's echo stays quick", async () => {
-    const honest = await library("honest");
-    await roundTrips(honest, 30);
-    const alone = await roundTrips(honest, 50);
-    const before = await measured();
-    const slow: WireClient[] = [];
-    for (let n = 0; n < 200; n++) {
-      // Half of them stop reading and have granted all the credit there is; half read on and grant no more than a little.
-      const deaf = n % 2 === 0;
-      const client = await dial("mallory", deaf ? { sessionLimit: 2 ** 40 } : {});
-      if (deaf) client.hold();
-      client.open(1, { target: "endless", window: deaf ? 1 << 30 : 64 << 10 });
-      slow.push(client);
-    }
-    const beside = await roundTrips(honest, 100);
-    const now = await measured();
-    const [median, worst] = [beside[50]!, beside[98]!];
-    process.stderr.write(
-      `200 slow readers: grown ${mib(now.rss - before.rss)} resident, ${mib(now.held - before.held)} held; an echo takes ${alone[25]!.toFixed(2)} ms alone, ${median.toFixed(2)} ms beside (99 %: ${worst.toFixed(2)} ms)\n`,
-    );
-    expect(now.pipes).toBeGreaterThanOrEqual(200);
-    expect(now.held - before.held).toBeLessThan(160 * MiB);
-    expect(now.rss - before.rss).toBeLessThan(320 * MiB);
-    expect(median).toBeLessThan(Math.max(20, 10 * alone[25]!));
-    for (const client of slow) client.destroy();
-    await honest.close();
-    await quiet();
-  }, 30_000);
 
   test("256 pipes that are opened and never read cost bounded memory, whatever credit they grant", async () => {
     const before = await quiet();

@@ -123,6 +123,18 @@ export const sink: Behaviour = (socket, backEnd) => {
 /** Accepts and does nothing: neither reads nor writes. */
 export const silent: Behaviour = (_socket, backEnd) => backEnd.stall(true);
 
+const endlessly = Buffer.alloc(64 << 10, "endless");
+
+/** Writes without end, and never reads. */
+export const endless: Behaviour = (socket) => {
+  socket.pause();
+  const fill = (): void => {
+    while (!socket.destroyed && socket.write(endlessly));
+  };
+  socket.on("drain", fill);
+  fill();
+};
+
 /** Byte `at` of what `source` and `answering` send. */
 export function sourceByte(at: number): number {
   return (at * 31 + (at >>> 8)) & 0xff;

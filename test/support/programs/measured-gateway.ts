@@ -1,12 +1,14 @@
 /**
- * A gateway in a process of its own, so that its memory is its own. Its one argument is JSON: `{ targets, rules?, clients }`. Prints a JSON line
- * with its port, the CA and the clients' credentials by name; then answers each line on stdin with a JSON line about itself, until stdin ends.
+ * A gateway in a process of its own, so that its memory is its own. Its one argument is JSON: `{ targets, rules?, raw?, clients }`. Prints a JSON
+ * line with its ports, the CA and the clients' credentials by name; then answers each line on stdin with a JSON line about itself, until stdin ends.
  */
 import { createInterface } from "node:readline";
 import { startGateway, type GatewaySetup } from "../gateway.ts";
 
 export interface MeasuredStart {
   readonly port: number;
+  /** Of the raw listeners, in their order. */
+  readonly rawPorts: readonly number[];
   readonly ca: string;
   readonly clients: Readonly<Record<string, { readonly certificate: string; readonly key: string }>>;
 }
@@ -27,13 +29,18 @@ export interface Measured {
   readonly suppressed: number;
 }
 
-const { targets, rules, clients } = JSON.parse(process.argv[2] as string) as GatewaySetup & { readonly clients: readonly string[] };
-const setup = await startGateway({ ...(targets === undefined ? {} : { targets }), ...(rules === undefined ? {} : { rules }) });
+const { clients, ...gateway } = JSON.parse(process.argv[2] as string) as GatewaySetup & { readonly clients: readonly string[] };
+const setup = await startGateway(gateway);
 const issued = clients.map((name) => {
   const { certificate, key } = setup.ca.client(name);
   return [name, { certificate, key }] as const;
 });
-const start: MeasuredStart = { port: setup.port, ca: setup.ca.certificate, clients: Object.fromEntries(issued) };
+const start: MeasuredStart = {
+  port: setup.port,
+  rawPorts: setup.rawPorts,
+  ca: setup.ca.certificate,
+  clients: Object.fromEntries(issued),
+};
 console.log(JSON.stringify(start));
 
 function counted(event: string, ...names: readonly string[]): Record<string, number> {

@@ -1,0 +1,26 @@
+/**
+ * `npm run prove:slow`: the long proof that CI does not wait for. 2,001 clients that do not read what bulk back ends send them, a third of each kind,
+ * and an honest one beside them. Prints what was seen; exits with 1 when a reader cost more than its bound, the memory was not given back, or the
+ * honest client's echo took more than 20 ms at the median or 100 ms at the 99th percentile.
+ */
+import { quantile } from "../test/support/floods.ts";
+import { measureSlowReaders, slowReaderBounds, slowReaderKinds } from "../test/support/slow-readers.ts";
+
+const EACH = Number(process.argv[2] ?? 667);
+const [MEDIAN_MS, SLOW_MS] = [20, 100];
+const LEFT_BYTES = 64 << 20;
+const kib = (bytes: number): string => `${(bytes / 1024).toFixed(0)} KiB`;
+
+const { cost, left, pipes, alone, beside } = await measureSlowReaders(EACH);
+let good = pipes === slowReaderKinds.length * EACH && left < LEFT_BYTES;
+for (const kind of slowReaderKinds) {
+  const [{ held, resident }, bound] = [cost[kind], slowReaderBounds[kind]];
+  console.log(`${EACH} ${kind}: each ${kib(held)} held (at most ${kib(bound.held)}), ${kib(resident)} resident (at most ${kib(bound.resident)})`);
+  good &&= held < bound.held && resident < bound.resident;
+}
+const [median, slow] = [quantile(beside, 0.5), quantile(beside, 0.99)];
+good &&= median < MEDIAN_MS && slow < SLOW_MS;
+console.log(`${pipes} pipes; an echo takes ${quantile(alone, 0.5).toFixed(2)} ms alone, ${median.toFixed(2)} ms beside them (99 %: ${slow.toFixed(2)} ms)`);
+console.log(`${kib(left)} more than before once they had gone`);
+console.log(good ? "no promise was broken" : "a promise was broken");
+process.exitCode = good ? 0 : 1;
