@@ -6,7 +6,7 @@
 import { quantile } from "../test/support/floods.ts";
 import { measureSlowReaders, slowReaderBounds, slowReaderKinds } from "../test/support/slow-readers.ts";
 
-const EACH = Number(process.argv[2] ?? 667);
+const EACH = 667;
 const [MEDIAN_MS, SLOW_MS] = [20, 100];
 const LEFT_BYTES = 64 << 20;
 const kib = (bytes: number): string => `${(bytes / 1024).toFixed(0)} KiB`;
@@ -15,12 +15,16 @@ const { cost, left, pipes, alone, beside } = await measureSlowReaders(EACH);
 let good = pipes === slowReaderKinds.length * EACH && left < LEFT_BYTES;
 for (const kind of slowReaderKinds) {
   const [{ held, resident }, bound] = [cost[kind], slowReaderBounds[kind]];
-  console.log(`${EACH} ${kind}: each ${kib(held)} held (at most ${kib(bound.held)}), ${kib(resident)} resident (at most ${kib(bound.resident)})`);
+  console.log(
+    `${EACH} ${kind}: each ${kib(held)} held (at most ${kib(bound.held)}), ${kib(resident)} resident (at most ${kib(bound.resident)})`,
+  );
   good &&= held < bound.held && resident < bound.resident;
 }
 const [median, slow] = [quantile(beside, 0.5), quantile(beside, 0.99)];
 good &&= median < MEDIAN_MS && slow < SLOW_MS;
-console.log(`${pipes} pipes; an echo takes ${quantile(alone, 0.5).toFixed(2)} ms alone, ${median.toFixed(2)} ms beside them (99 %: ${slow.toFixed(2)} ms)`);
+console.log(
+  `${pipes} pipes; an echo takes ${quantile(alone, 0.5).toFixed(2)} ms alone, ${median.toFixed(2)} ms beside them (99 %: ${slow.toFixed(2)} ms)`,
+);
 console.log(`${kib(left)} more than before once they had gone`);
 console.log(good ? "no promise was broken" : "a promise was broken");
 process.exitCode = good ? 0 : 1;

@@ -17,6 +17,7 @@ import type { Identity } from "./identity.ts";
 import { keyFault, usageFault, versionFault } from "./leaf.ts";
 import { identityOf } from "./names.ts";
 import { findPath, type Anchor, type PathResult } from "./path.ts";
+import { ProvenLeaves } from "./proven.ts";
 import { Refusal, validityFault } from "./refusal.ts";
 import { revocationFault } from "./revocation.ts";
 import type { Trust } from "./trust.ts";
@@ -52,8 +53,6 @@ export interface JudgeOptions {
   readonly remembers?: boolean;
 }
 
-/** Leaves that were proven under a trust are remembered by their bytes: what they say and who issued them does not change. */
-const MAX_PROVEN = 10_000;
 const MAX_CHAIN = 10;
 /** What is kept of the CAs that a peer presents, for as long as it is connected or remembered. */
 const MAX_KEPT = 32 << 10;
@@ -78,7 +77,7 @@ export function judge(chain: readonly Uint8Array[], trust: Trust, options: Judge
  * `fingerprint`: `sha256:HEX` of the leaf that the peer presented and has shown to hold the key of, as the TLS stack computed it.
  */
 export function judgeAgain(fingerprint: string, trust: Trust, now: number): Verdict | undefined {
-  const proof = memory.get(trust)?.get(fingerprint);
+  const proof = memory.get(trust)?.find(fingerprint);
   if (proof === undefined || pathFault(proof.path, { trust, now }) !== undefined) return undefined;
   return verdictOn(fingerprint, () => proof, { trust, now });
 }
@@ -117,15 +116,14 @@ export function boundsFault(chain: readonly Uint8Array[]): string | undefined {
   return large && `a certificate of ${large.length} bytes`;
 }
 
-const memory = new WeakMap<Trust, Map<string, Proof>>();
+const memory = new WeakMap<Trust, ProvenLeaves>();
 
 function remember(proof: Proof, trust: Trust): Proof {
   // A path that ends without a root was proven by OpenSSL in that one handshake: it is not for others.
   if (proof.path.length === 1) return proof;
   let known = memory.get(trust);
-  if (known === undefined) memory.set(trust, (known = new Map<string, Proof>()));
-  if (known.size >= MAX_PROVEN) known.delete(known.keys().next().value as string); // the oldest
-  known.set(proof.identity.fingerprint, proof);
+  if (known === undefined) memory.set(trust, (known = new ProvenLeaves()));
+  known.add(proof);
   return proof;
 }
 

@@ -4,6 +4,7 @@ import { explanations, type Reason, reasons } from "../../src/base/reason.ts";
 import { Status } from "../../src/cli/exit.ts";
 import type { Identity } from "../../src/identity/identity.ts";
 import { matchesClient, matchesTarget, parseClientPattern, parseTargetPattern } from "../../src/policy/pattern.ts";
+import { penaltyAmounts } from "../../src/tls/penalties.ts";
 import { identityOf } from "../support/identity.ts";
 
 const page = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
@@ -24,6 +25,14 @@ describe("the manual", () => {
   test("lists every exit status, and no others", () => {
     const listed = rows("Exit status").map(([status]) => Number(status));
     expect(listed).toEqual(Object.values(Status).sort((a, b) => a - b));
+  });
+
+  test("says what each handshake that fails costs an address", () => {
+    const table = manual.split("| handshake ended in | costs |\n|---|---|\n")[1]!.split("\n\n")[0]!;
+    const told = [...table.matchAll(/^\| (`.*`).* \| ([0-9.]+) s \|$/gmu)].flatMap(([, names, seconds]) =>
+      [...names!.matchAll(/`(\w+)`/gu)].map(([, reason]) => [reason, Number(seconds) * 1_000]),
+    );
+    expect(Object.fromEntries(told)).toEqual(penaltyAmounts);
   });
 
   test("names every key of the config that editors know", () => {

@@ -61,21 +61,6 @@ describe("a gateway in a process of its own", () => {
     return measured();
   }
 
-  /** Times of round trips of 64 bytes, sorted, ms. */
-  async function roundTrips(client: Client, count: number): Promise<number[]> {
-    const pipe = await client.open("echo", { messages: true });
-    const times: number[] = [];
-    for (let n = 0; n < count; n++) {
-      const from = performance.now();
-      await pipe.send(new Uint8Array(64));
-      await pipe.receive();
-      times.push(performance.now() - from);
-      await wait(2);
-    }
-    await pipe.close();
-    return times.sort((a, b) => a - b);
-  }
-
   /** HELLO byte by byte. */
   let slowloris: Promise<readonly number[]>;
 

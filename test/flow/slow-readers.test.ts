@@ -11,7 +11,8 @@ const ONCE = 8 * MiB;
 test("201 slow readers of bulk back ends hold what is bounded for each, give it back, and another client's echo stays quick", async () => {
   const { cost, left, pipes, alone, beside } = await measureSlowReaders(EACH);
   expect(pipes).toBe(slowReaderKinds.length * EACH);
-  for (const kind of slowReaderKinds) expect(cost[kind].held * EACH, kind).toBeLessThan(slowReaderBounds[kind].held * EACH + ONCE);
+  const over = slowReaderKinds.filter((kind) => cost[kind].held * EACH > slowReaderBounds[kind].held * EACH + ONCE);
+  expect({ over, cost }).toEqual({ over: [], cost });
   const resident = slowReaderKinds.reduce((sum, kind) => sum + cost[kind].resident * EACH, 0);
   expect(resident).toBeLessThan(400 * MiB); // of so few it says less: young garbage is a part of it
   expect(left).toBeLessThan(16 * MiB);

@@ -102,6 +102,8 @@ describe("judging a certificate without help of the runtime", () => {
     expect(verdict([new Uint8Array(0)])).toBe("no_certificate");
     expect(verdict([stray, ...Array.from({ length: 20 }, () => leaf)])).toBe("unknown_issuer");
     expect(verdict([Buffer.concat([stray, Buffer.alloc(70_000)])])).toBe("unknown_issuer");
+    const large = judge([leaf, Buffer.alloc(70_000)], plain, { now, verifiedByRuntime: true });
+    expect(large).toEqual({ ok: false, reason: "unknown_issuer", detail: "a certificate of 70000 bytes" }); // nobody made a hash of it
     const impostors = Array.from({ length: 9 }, () => createTestCa({ cn: "stray" }).der);
     expect(verdict([createTestCa({ cn: "stray" }).client("a").der, ...impostors])).toBe("unknown_issuer");
   });

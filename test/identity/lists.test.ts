@@ -85,7 +85,7 @@ describe("a trust that is known", () => {
   });
 });
 
-describe("a list that is out of date", () => {
+describe("a list that is out of date, or of another key,", () => {
   const old = ca.crl({ revoked: [leaf.serial], thisUpdate: now - 2 * hour, nextUpdate: now - hour }).der;
   const innocent = ca.client("b");
 
@@ -96,6 +96,21 @@ describe("a list that is out of date", () => {
     expect(staleLists(trust, now)).toEqual([
       `the revocation list of CN=test CA went out of date on ${iso(now - hour)}: who was revoked since is let in (trust.onExpired: warn); make a new one: pipegate ca crl`,
     ]);
+  });
+
+  test("is not made good by a list of today of another CA of the same name", () => {
+    const namesake = createTestCa();
+    const crl = [ca.crl({ nextUpdate: now + hour }).der, namesake.crl({ nextUpdate: now + 9 * hour }).der];
+    const trust = trusting({ ca: [ca.certificate, namesake.certificate], crl });
+    const at = now + 2 * hour;
+    expect([verdict(trust), verdict(trust, { at })]).toEqual(["in", "revoked: the revocation list of its CA is out of date"]);
+    expect(verdict(trust, { at, of: namesake.client("a") })).toBe("in");
+  });
+
+  test("revokes whom it names, also when another key of its CA's name has signed it", () => {
+    const rolled = createTestCa();
+    const trust = trusting({ ca: [ca.certificate, rolled.certificate], crl: [rolled.crl({ revoked: [leaf.serial] }).der] });
+    expect([verdict(trust), verdict(trust, { of: innocent })]).toEqual([`revoked: serial ${leaf.serial}`, "in"]);
   });
 
   test("is told from its first moment, and the moment is known before", () => {

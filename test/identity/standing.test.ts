@@ -156,6 +156,14 @@ describe("a peer whose chain OpenSSL alone has seen", () => {
     expect(two.identity.notAfter).toBe(name.notAfter - (name.notAfter % 1000));
   });
 
+  test("does not need one that was over before it came", () => {
+    const [both, at] = [trusting({ ca: [ca, old] }), now + 2 * hour];
+    const verdict = judge([hidden.issue(name).der], both, { now: at, verifiedByRuntime: true });
+    if (!verdict.ok) throw new Error(verdict.detail);
+    expect(verdict.proof.until).toBeGreaterThan(at);
+    expect([standing(verdict.proof, both, at), standing(verdict.proof, trusting({ ca: [ca] }), at)]).toEqual(["in", "in"]);
+  });
+
   test("falls with the first revocation list, unless its intermediate is named now", () => {
     const crl = [ca.crl({ revoked: ["0b"] }).der];
     expect(standing(proof, trusting({ ca: [ca], crl }))).toMatch(/^unknown_issuer: .*connect again/);

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { describe, expect, test } from "vitest";
+import type { Identity } from "../../src/identity/identity.ts";
 import { createPenalties } from "../../src/tls/penalties.ts";
 import { closed, openDoor, rawClient, type TestDoor } from "../support/door.ts";
 import { clientOptions } from "../support/door-options.ts";
@@ -73,6 +74,22 @@ describe.each([false, true])("whoever is refused after the handshake (raw listen
     good.destroy();
     for (const client of refused) client.destroy();
     expect(door.refusals.length).toBe(3);
+  });
+
+  test("has a good certificate that the deny-list names, and pays for coming", async () => {
+    const clock = new FakeClock(Date.now());
+    const penalties = createPenalties({ mode: "enforce", thresholdMs: 500, longestMs: 60_000, exempt: [] }, clock);
+    const denies = ({ principal }: Identity): string | undefined => (principal.endsWith("/alice") ? "her name" : undefined);
+    await using door = await openDoor({ ca, options: { ...delayed, clock, penalties, denies } });
+    const client = dial(door);
+    const { reason, detail, fingerprint } = await door.refusal();
+    expect({ reason, detail, fingerprint }).toEqual({
+      reason: "revoked",
+      detail: "trust.deny names her name; its address is kept out for 1 s",
+      fingerprint: alice.fingerprint,
+    });
+    expect(door.connections).toEqual([]);
+    client.destroy();
   });
 
   test("is cut, not told, when the listener stops meanwhile", async () => {
