@@ -55,6 +55,22 @@ test("it follows when a CA of the chain is renewed while its clients are connect
   await client.close();
 });
 
+test("who is connected opens pipes past the end of its CA once that is renewed", async () => {
+  let shift = 0;
+  const clock = { ...systemClock, wall: () => Date.now() + shift, now: () => performance.now() + shift };
+  const ending = createTestCa({ cn: "ending", notAfter: Date.now() + hour });
+  const renewed = createTestCa({ cn: "ending", privateKey: ending.privateKey, notAfter: Date.now() + 12 * hour });
+  const trusting = ({ certificate }: Issued): { readonly trust: ReturnType<typeof trustIn> } => ({
+    trust: trustIn({ ca: [ca.certificate, certificate] }),
+  });
+  await using setup = await startGateway({ ca, config: trusting(ending), clock });
+  const client = await dial(setup, ending.client("alice"));
+  await setup.gateway.reload({ ...setup.config, ...trusting(renewed) });
+  shift = 2 * hour;
+  await (await client.open("echo")).close();
+  await client.close();
+});
+
 test.each([
   ["the list of its CA goes out of date", "revoked"],
   ["an intermediate CA of its chain ends", "cert_expired"],
