@@ -41,3 +41,13 @@ test("whoever is kept out at the door is a line a second, and none is lost from 
   clock.advance(10_000);
   expect(told()).toBe(before[1] + 30);
 });
+
+test("a listener that cannot accept is said once a second, whatever the fault", () => {
+  const said: LogFields[] = [];
+  const errors = new Journal({ ...silentLogger, error: (_event, fields = {}) => void said.push(fields) }, { metrics, clock });
+  for (let n = 0; n < 25; n++) {
+    errors.troubled(new Error(`accept EMFILE ${n}`));
+    clock.advance(100);
+  }
+  expect(said).toEqual([0, 10, 20].map((n) => ({ detail: `accept EMFILE ${n}` })));
+});

@@ -150,8 +150,9 @@ async function rawReader({ rawPorts, clients, ca }: MeasuredStart): Promise<Read
   await once(below, "connect");
   const gate = new Gate(below).on("error", () => {});
   const socket = connectTls({ cert, key, ca, servername: "localhost", minVersion: "TLSv1.3", socket: gate }).on("error", () => {});
-  await once(socket, "secureConnect");
+  await Promise.race([once(socket, "data"), once(socket, "close").then(() => Promise.reject(new Error("a raw reader was turned away")))]);
   gate.hold();
+  socket.pause();
   return socket;
 }
 
