@@ -145,6 +145,8 @@ allowed by rule 2 (pipegate.yaml:13)
       "\nrule 1 (shadow.yaml:11): shadow, decides nothing, would answer; spiffe://dev/** is spiffe://dev/agent/alice, * is echo\n",
     );
     expect(textOf(ended)).toContain("\nallowed by rule 3 (shadow.yaml:14)\n");
+    const { rules } = jsonOf(await explain("alice", "echo", "-c", "shadow.yaml", "--json")) as { readonly rules: readonly object[] };
+    expect(rules).toMatchObject([{ verdict: "shadow", lacks: [] }, { verdict: "lacks" }, { verdict: "decides" }]);
     await place.write("shadow.yaml", shadow("cn:x"));
     expect(textOf(await explain("alice", "echo", "-c", "shadow.yaml"))).toContain(
       "\nrule 1 (shadow.yaml:11): shadow, decides nothing, and would be passed over; not this client: cn:x\n",

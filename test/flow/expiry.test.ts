@@ -67,7 +67,9 @@ test("who is connected opens pipes past the end of its CA once that is renewed",
   const client = await dial(setup, ending.client("alice"));
   await setup.gateway.reload({ ...setup.config, ...trusting(renewed) });
   shift = 2 * hour;
-  await (await client.open("echo")).close();
+  const pipe = await client.open("echo");
+  expect(setup.gateway.status().pipes.length).toBe(1);
+  await pipe.close();
   await client.close();
 });
 

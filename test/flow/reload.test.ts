@@ -116,6 +116,25 @@ describe("a reload", () => {
     expect(await pump.finish()).toBe("whole");
   });
 
+  test("that was not taken stands in the log once, and in status and the metrics until another is taken", async () => {
+    await using setup = await start();
+    const { gateway, config } = setup;
+    const told = async (): Promise<object> => {
+      const numbers = (await gateway.metrics()).matchAll(/^pipegate_config_(reload_failed|reload_failures_total) (\d+)$/gmu);
+      return {
+        lines: setup.lines("config refused").length,
+        ...Object.fromEntries(Array.from(numbers, ([, name, n]) => [name, Number(n)])),
+      };
+    };
+    for (let n = 0; n < 3; n++) gateway.reloadFailed(["ca.pem does not exist"]);
+    expect(gateway.status().reloadFailure).toMatchObject({ lines: ["ca.pem does not exist"] });
+    expect(await told()).toEqual({ lines: 1, reload_failed: 1, reload_failures_total: 3 });
+    await gateway.reload(config);
+    expect(gateway.status().reloadFailure).toBeUndefined();
+    expect(await told()).toEqual({ lines: 1, reload_failed: 0, reload_failures_total: 3 });
+    expect(setup.lines("config reloaded").length).toBe(1); // nothing has changed, but what was wrong is mended
+  });
+
   test("to an address that overlaps one that goes takes it over; when it cannot, the old one listens again", async () => {
     const port = await freePort();
     await using setup = await startGateway({ ca, config: { listeners: [listener(port, "0.0.0.0")] } });

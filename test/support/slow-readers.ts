@@ -102,7 +102,7 @@ export async function measureSlowReaders(each: number): Promise<SlowReadersResul
 async function startMeasured(setup: object): Promise<{ start: MeasuredStart; measured(): Promise<Measured>; end(): void }> {
   const child = startProgram("test/support/programs/measured-gateway.ts", [JSON.stringify(setup)], {
     words: [...runtimeWords, exposeGc],
-    timeoutMs: 110_000,
+    timeoutMs: 290_000,
   });
   child.stderr.on("data", (chunk: Buffer) => void process.stderr.write(chunk));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

@@ -71,4 +71,4 @@ createInterface({ input: process.stdin }).on("line", () => {
   console.log(JSON.stringify(now));
 });
 process.stdin.on("end", () => process.exit(0));
-setTimeout(() => process.exit(1), 120_000);
+setTimeout(() => process.exit(1), 300_000);
