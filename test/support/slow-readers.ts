@@ -26,9 +26,9 @@ const KiB = 1 << 10;
  * - `raw` speaks no frames and reads nothing: 256 + 64 + 64 KiB of the channel, and 60 KiB for the connection. TLS has a copy of what the channel waits for.
  */
 export const slowReaderBounds = {
-  deaf: { held: 400 * KiB, resident: 576 * KiB },
   mean: { held: 272 * KiB, resident: 384 * KiB },
   raw: { held: 444 * KiB, resident: 896 * KiB },
+  deaf: { held: 400 * KiB, resident: 576 * KiB }, // the last: a heartbeat later the gateway cuts them off
 } as const;
 
 export type SlowReaderKind = keyof typeof slowReaderBounds;
@@ -39,8 +39,9 @@ export interface SlowReadersResult {
   readonly cost: Readonly<Record<SlowReaderKind, { readonly held: number; readonly resident: number }>>;
   /** Bytes more than before the first came, once all have gone. */
   readonly left: number;
-  /** That stood at the end. */
+  /** That stood at the end; and readers whom the gateway had cut off by then, since they had read nothing for a heartbeat (30 s). */
   readonly pipes: number;
+  readonly cut: number;
   /** Round trips of 64 bytes, sorted, ms: before anybody came, and beside all of them. */
   readonly alone: readonly number[];
   readonly beside: readonly number[];
@@ -86,12 +87,12 @@ export async function measureSlowReaders(each: number): Promise<SlowReadersResul
       last = now;
     }
     const beside = await roundTrips(honest, 200);
-    const { pipes } = await measured();
+    const { pipes, ends } = await measured();
     await honest.close();
     for (const reader of readers.splice(0)) reader.destroy();
     for (let looks = 0; looks < 200 && (await measured()).connections > 0; looks++) await wait(50);
     const { held } = await settled(measured);
-    return { cost: cost as SlowReadersResult["cost"], left: held - before.held, pipes, alone, beside };
+    return { cost: cost as SlowReadersResult["cost"], left: held - before.held, pipes, cut: ends["slow_reader"] ?? 0, alone, beside };
   } finally {
     for (const reader of readers) reader.destroy();
     gateway.end();
