@@ -7,7 +7,7 @@ const ca = createTestCa();
 const middle = ca.intermediate();
 
 test("asking a gateway about a chain teaches its door nothing; what was proven at the door holds for who asks, too", async () => {
-  await using setup = await startGateway({ ca });
+  await using setup = await startGateway({ ca, rules: [{ clients: ["cn:x"] }, { clients: ["*"] }, { clients: ["*"] }] });
   const alice = middle.client("alice");
   const answerTo = (...chain: readonly Issued[]): unknown =>
     setup.gateway.explain({ certificates: chain.map(({ der }) => der), target: "echo" }).reason ?? "allowed";
@@ -26,4 +26,8 @@ test("asking a gateway about a chain teaches its door nothing; what was proven a
   expect(await knock(alice)).toBe("unknown_issuer");
   expect(await knock(alice, middle)).toBe("let in");
   expect(answerTo(alice)).toBe("allowed");
+  const { steps, rules } = setup.gateway.explain({ certificates: [alice.der], target: "echo" });
+  expect(steps.filter(({ result }) => result === "fails")).toEqual([]);
+  expect(steps.find(({ step }) => step === "issuer")?.says).toContain("with more of its chain it was proven before");
+  expect(rules.map(({ verdict }) => verdict)).toEqual(["lacks", "decides"]); // none behind the one that answers
 });

@@ -3,6 +3,7 @@ import type { LogFields, Logger } from "../../src/base/log.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import { Journal } from "../../src/journal.ts";
 import { Metrics } from "../../src/metrics.ts";
+import { identityOf } from "../support/identity.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 const clock = new FakeClock();
@@ -50,4 +51,19 @@ test("a listener that cannot accept is said once a second, whatever the fault", 
     clock.advance(100);
   }
   expect(said).toEqual([0, 10, 20].map((n) => ({ detail: `accept EMFILE ${n}` })));
+});
+
+test("a shadow rule that would have answered is said once a minute for each who asks, and for a thousand of them", () => {
+  const said: LogFields[] = [];
+  const shadows = new Journal({ ...silentLogger, info: (_event, fields = {}) => void said.push(fields) }, { metrics, clock });
+  const rule = { clients: ["*"], targets: ["*"], limits: {}, line: 3, shadow: true };
+  const ask = (target: string): void => shadows.shadow(rule, { connection: "c", identity: identityOf({ cn: "a" }), target });
+  clock.advance(60_000);
+  for (const target of ["db", "db", "web"]) ask(target);
+  expect(said.map(({ target }) => target)).toEqual(["db", "web"]);
+  for (let n = 0; n < 2_000; n++) ask(`t${n}`);
+  expect(said.length).toBe(1_000);
+  clock.advance(60_000);
+  ask("db");
+  expect(said.length).toBe(1_001);
 });
