@@ -144,6 +144,19 @@ test("a CA that expires while it is in force is told once, with its subject and 
   expect(setup.log.find(({ event }) => event === "CA expired")?.level).toBe("warn");
 });
 
+test("a client that comes near its end hears of it at once, however seldom anybody looks", async () => {
+  await using setup = await startGateway({ ca, config: { trust: trustIn({ ca: [ca.certificate], maxStalenessMs: hour }) } });
+  const notAfter = (Math.floor(Date.now() / 1_000) + 600) * 1_000;
+  const heard: number[] = [];
+  const client = await dial(
+    setup,
+    ca.issue({ uri: "spiffe://dev/agent/alice", notBefore: notAfter - hour, notAfter }),
+    ({ at }) => void heard.push(Number(at)),
+  );
+  await expect.poll(() => heard).toEqual([notAfter]);
+  await client.close();
+});
+
 test("a list that is out of date lets its CA's clients in where the config warns only, and the log says so once an hour", async () => {
   let [shift, looks] = [0, 0];
   const clock = {

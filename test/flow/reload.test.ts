@@ -135,15 +135,6 @@ describe("a reload", () => {
     expect(setup.lines("config reloaded").length).toBe(1); // nothing has changed, but what was wrong is mended
   });
 
-  test("tells what is odd about the new config, and not again what was odd before", async () => {
-    await using setup = await start();
-    const odd = (...warnings: readonly string[]): Promise<unknown> =>
-      setup.gateway.reload({ ...setup.config, warnings, maxMessageBytes: warnings.length });
-    await odd("rule 2 never answers");
-    await odd("rule 2 never answers", "the CA ends tomorrow");
-    expect(setup.lines("config")).toEqual([{ detail: "rule 2 never answers" }, { detail: "the CA ends tomorrow" }]);
-  });
-
   test("to an address that overlaps one that goes takes it over; when it cannot, the old one listens again", async () => {
     const port = await freePort();
     await using setup = await startGateway({ ca, config: { listeners: [listener(port, "0.0.0.0")] } });

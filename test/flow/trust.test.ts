@@ -11,6 +11,7 @@ import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { hashing, type Pump, startPump, startRawPump } from "../support/pump.ts";
 import { expectToldOnce } from "../support/told-once.ts";
+import { WireClient } from "../support/wire-client.ts";
 
 const [ca, other] = [createTestCa({ cn: "home" }), createTestCa({ cn: "away" })];
 const [mallory, guest] = [ca.client("mallory"), other.client("guest")];
@@ -101,6 +102,19 @@ describe("a client that sends while others do", () => {
     }).then((client) => client.open("hash"));
     await expect(again).rejects.toMatchObject({ code: expect.stringMatching(new RegExp(`^(?:${reason}|unknown_issuer)$`, "u")) });
     await expectToldOnce(setup, setup.config.audit!.file);
+  });
+
+  test("hears the reason of its end, and nothing of what the log says beside it", async () => {
+    await using setup = await start();
+    const { certificate, key } = mallory;
+    const client = await WireClient.dial({ certificate, key, ca: ca.certificate, port: setup.port });
+    await setup.gateway.reload({ ...setup.config, trust: trusted({ deny: [`serial:${mallory.serial}`] }) });
+    expect(await client.end()).toBe("revoked");
+    const told = Buffer.concat(client.frames.map(({ payload }) => payload)).toString("latin1");
+    expect(told).not.toContain(mallory.serial);
+    client.destroy();
+    const detail = `trust.deny names serial:${mallory.serial}`;
+    await expect.poll(() => setup.lines("connection close")).toEqual([expect.objectContaining({ reason: "revoked", detail })]);
   });
 
   test("is ended when its certificate expires, at that moment, and so is a raw one", async () => {

@@ -50,7 +50,7 @@ describe("a notice", () => {
     expect(pair.toGateway.bytes).toBe(before);
     const peer = new RawPeer();
     peer.send(notice("not even parameters"));
-    expect(peer.session.ready).toBe(true);
+    expect([peer.session.ready, peer.closed, peer.finalCode()]).toEqual([true, undefined, undefined]);
   });
   test("is not sent before the client was welcomed, or after the end", () => {
     const peer = new RawPeer({ silent: true });
