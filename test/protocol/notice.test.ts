@@ -48,9 +48,11 @@ describe("a notice", () => {
     pair.client.notice({ certificateExpiresAt: 1_000 });
     pair.clock.turn();
     expect(pair.toGateway.bytes).toBe(before);
-    const peer = new RawPeer();
-    peer.send(notice("not even parameters"));
-    expect([peer.session.ready, peer.closed, peer.finalCode()]).toEqual([true, undefined, undefined]);
+    const heard: unknown[] = [];
+    const events = { notice: (one: Notice) => void heard.push(one), closed: (broken: unknown) => void heard.push(broken) };
+    const peer = new RawPeer({ session: { events } });
+    peer.send(notice("not even parameters"), expires(1_800_000_000n));
+    expect([peer.session.ready, peer.finalCode(), heard]).toEqual([true, undefined, []]);
   });
   test("is not sent before the client was welcomed, or after the end", () => {
     const peer = new RawPeer({ silent: true });
