@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
 import { dialTls } from "../../src/runtime/dial-tls.ts";
+import { facts } from "../../src/runtime/facts.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -200,11 +201,13 @@ describe("dialling a back end over TLS", () => {
   test("credentials that cannot work are refused when the target is made, not when it is dialled", () => {
     const ours = ca.issue({ role: "client" });
     const theirs = ca.issue({ role: "client" });
+    const weak = ca.issue({ role: "client", keyType: "rsa1024" });
     for (const options of [
       { ca: ["junk"] },
       { ca: [ca.certificate], certificate: ours.certificate },
       { ca: [ca.certificate], certificate: ours.certificate, key: theirs.key },
       { ca: [ca.certificate], certificate: "junk", key: ours.key },
+      ...(facts.name === "node" ? [{ ca: [ca.certificate], certificate: weak.certificate, key: weak.key }] : []), // Deno tells when it dials
     ]) {
       expect(() => dialTls(options)).toThrow(expect.objectContaining({ code: "config" }));
     }
