@@ -248,9 +248,10 @@ class SocketChannel implements Channel {
   // ---- the end of both
 
   reset(broken: Break): void {
-    if (this.#isOver || this.#broken !== undefined) return;
+    if (this.#closedGiven || this.#broken !== undefined) return;
     this.#broken = broken;
     this.#drop();
+    if (this.#isOver) return queueMicrotask(() => this.#deliver()); // who paused had not heard yet
     cutSocket(this.#socket, this.#options.below);
   }
 

@@ -359,6 +359,23 @@ describe("a channel over any socket", () => {
     expect([watch.bytes, watch.ended, watch.broken, watch.faults]).toEqual([3_000, true, undefined, []]);
   });
 
+  test("a reset of who paused before the end, and whose socket has closed since, is told as any other", async () => {
+    const socket = new Recorder();
+    const channel = over(socket);
+    const watch = new ChannelWatch(channel);
+    watch.onData = () => watch.pause();
+    socket.push(Buffer.alloc(1_000));
+    socket.push(null);
+    channel.closeWrite();
+    await new Promise((resolve) => void socket.once("close", resolve));
+    await turn(5);
+    expect([watch.bytes, watch.ended, watch.isClosed]).toEqual([1_000, false, false]);
+    channel.reset({ reason: "revoked" });
+    await watch.closed();
+    await turn(5);
+    expect([watch.broken, watch.ended, watch.faults]).toEqual([{ reason: "revoked" }, false, []]);
+  });
+
   test("an end and a close from before anybody listened are told after attach, in order", async () => {
     const backEnd = await startBackEnd(sink);
     open.push(backEnd);
