@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { isIP, type Socket } from "node:net";
-import { type ConnectionOptions, connect, createSecureContext } from "node:tls";
+import { type ConnectionOptions, connect, createSecureContext, type TLSSocket } from "node:tls";
 import type { Channel } from "../base/channel.ts";
 import { PipegateError } from "../base/error.ts";
 import { facts } from "./facts.ts";
@@ -72,12 +72,12 @@ export function shake(below: Socket, { tls, host, stands, failed }: Handshake): 
   const name = tls.serverName ?? host;
   const gate = facts.holdsTlsReads ? undefined : new Gate(below);
   gate?.on("error", failed);
-  const socket = connect({
-    ...tls.options,
-    socket: gate ?? below,
-    host: name,
-    ...(isIP(name) === 0 ? { servername: name } : {}),
-  });
+  let socket: TLSSocket;
+  try {
+    socket = connect({ ...tls.options, socket: gate ?? below, host: name, ...(isIP(name) === 0 ? { servername: name } : {}) });
+  } catch (error) {
+    return failed(error as Error); // credentials that Deno looks at only now; nobody above could catch it
+  }
   socket.on("error", failed);
   socket.once("close", () => failed(new Error("closed in the TLS handshake")));
   socket.once("secureConnect", () => {
