@@ -32,7 +32,18 @@ function cpu(): number {
 /** Flat, as those are that were read from a certificate. */
 function identity(name: string): Identity {
   const principal = Buffer.from(`spiffe://dev/agent/${name}`).toString("latin1");
-  return { principal, uri: principal, dns: [], cn: undefined, fingerprint: "", serial: "", issuer: "", notBefore: 0, notAfter: 0 };
+  return {
+    principal,
+    uri: principal,
+    dns: [],
+    cn: undefined,
+    fingerprint: "",
+    twin: undefined,
+    serial: "",
+    issuer: "",
+    notBefore: 0,
+    notAfter: 0,
+  };
 }
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;

@@ -3,8 +3,8 @@
  * aside, then linked), so nobody reads half of one; the lock of a process that is gone, or whose id another has now, is taken over.
  * Leaves to others: that a holder on another host, or in another container, does not see this one's processes.
  */
-import { link, lstat, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { randomUUID } from "node:crypto";
+import { link, lstat, readFile, rm, writeFile } from "node:fs/promises";
+import { createHash, randomUUID } from "node:crypto";
 import { PipegateError } from "../base/error.ts";
 
 export interface Lock {
@@ -36,7 +36,7 @@ async function place(path: string, text: string): Promise<void> {
     await writeFile(aside, text, { flag: "wx", mode: 0o600 }); // a full disk leaves an empty one behind
     for (let tries = 0; tries < 8; tries++) {
       if (await linked(aside, path)) return;
-      await clearStale(path);
+      await clearStale(path, text);
     }
   } finally {
     await rm(aside, { force: true });
@@ -54,21 +54,21 @@ async function linked(from: string, to: string): Promise<boolean> {
   }
 }
 
-/** Removes a dead holder's lock; one that is alive is an error. */
-async function clearStale(path: string): Promise<void> {
+/**
+ * Removes a dead holder's lock; one that is alive is an error. Several may find the same dead one: who removes it holds a lock on that, named
+ * by what it says, or a slow one would remove the lock of a quick one.
+ */
+async function clearStale(path: string, own: string): Promise<void> {
   const text = await readHolder(path);
   if (text === undefined) return;
   if (await isAlive(text)) throw taken(path, `process ${text.split(" ")[0]}`);
-  // Moved aside first: whoever took over in between is put back.
-  const aside = `${path}.${randomUUID()}`;
+  const clearing = `${path}.${createHash("sha256").update(text).digest("hex").slice(0, 12)}`;
+  await place(clearing, own);
   try {
-    await rename(path, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
-    throw error;
+    if ((await readHolder(path)) === text) await rm(path, { force: true });
+  } finally {
+    await rm(clearing, { force: true });
   }
-  if ((await readHolder(aside)) !== text) await linked(aside, path);
-  await rm(aside, { force: true });
 }
 
 async function readHolder(path: string): Promise<string | undefined> {

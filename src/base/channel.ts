@@ -4,7 +4,8 @@
  *
  * Rules for whoever implements it:
  *  - a chunk handed over (`data`, `write`) belongs to the receiver; the giver never touches its bytes again;
- *  - while paused no `data` is delivered (`end` waits behind the data); memory held while paused is bounded by the channel;
+ *  - while paused neither `data` nor `end` is delivered: whoever paused may still hold the last chunk, and would write it behind the end;
+ *    memory held while paused is bounded by the channel;
  *  - `end` is a clean end of the incoming direction, and comes at most once; a break is never shown as `end`;
  *  - `closed` comes exactly once and last, also after `reset`; with `undefined` when both directions ended cleanly;
  *  - no method throws, all are harmless after `closed`, and no event fires from inside the `attach` call.

@@ -34,7 +34,10 @@ const optionNames: CredentialNames = { certificate: "certificate", key: "key", c
 
 /** Throws a PipegateError `config` that says which of them is wrong and how. */
 export function checkCredentials(credentials: ClientCredentials, names: CredentialNames = optionNames): CheckedCredentials {
-  const leaf = parseCertificate(pemBlocks(credentials.certificate, names.certificate)[0]!, names.certificate);
+  const [leaf] = pemBlocks(credentials.certificate, names.certificate).map((block) => parseCertificate(block, names.certificate)) as [
+    X509Certificate,
+    ...X509Certificate[],
+  ];
   const authorities = pemBlocks(credentials.ca, names.ca).map((block) => parseCertificate(block, names.ca));
   if (!leaf.checkPrivateKey(parseKey(credentials.key, names.key))) {
     throw new PipegateError("config", `${names.key} does not belong to ${names.certificate}`, {

@@ -8,8 +8,8 @@ import { explanations, type Reason } from "../base/reason.ts";
 import type { OwnCertificate } from "./credentials.ts";
 
 export interface Failure {
-  /** dial: no connection; handshake: TLS failed; welcome: the gateway ended it before it let us in. */
-  readonly phase: "dial" | "handshake" | "welcome";
+  /** credentials: ours cannot be used; dial: no connection; handshake: TLS failed; welcome: the gateway ended it before it let us in. */
+  readonly phase: "credentials" | "dial" | "handshake" | "welcome";
   /** The runtime's code, "" without one. */
   readonly code: string;
   readonly message: string;
@@ -27,10 +27,17 @@ export interface Attempt {
 }
 
 export function explainFailure(failure: Failure, attempt: Attempt): PipegateError {
+  if (failure.phase === "credentials") return unusable(failure);
   if (failure.phase === "dial") return unreachable(failure, attempt);
   const alert = /ALERT_(\w+)$/u.exec(failure.code)?.[1];
   if (alert !== undefined) return alerted(alert, attempt);
   return failure.phase === "handshake" ? badHandshake(failure, attempt) : closedWithoutAWord(attempt);
+}
+
+function unusable({ message }: Failure): PipegateError {
+  return new PipegateError("config", `the TLS stack does not take our certificate, its chain or its key (${message})`, {
+    next: "check that each certificate is whole, and that RSA keys have 2048 bits or more",
+  });
 }
 
 function unreachable({ code, message }: Failure, { gateway }: Attempt): PipegateError {

@@ -245,6 +245,7 @@ function nobody(names: Partial<Identity>): Identity {
     dns: [],
     cn: undefined,
     fingerprint: "",
+    twin: undefined,
     serial: "",
     issuer: "",
     notBefore: 0,

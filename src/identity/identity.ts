@@ -13,6 +13,8 @@ export interface Identity {
   readonly cn: string | undefined;
   /** `sha256:` and 64 lower-case hex digits of the leaf's DER. */
   readonly fingerprint: string;
+  /** Another fingerprint under which its holder can show the same certificate (twin.ts); undefined: there is none. */
+  readonly twin: string | undefined;
   /** Lower-case hex of the serial's bytes without DER's sign byte. */
   readonly serial: string;
   /** The issuer's name, for people. */

@@ -8,6 +8,7 @@ import { printable } from "../base/text.ts";
 import { fingerprintOf, type Certificate } from "./certificate.ts";
 import { soleCommonName, stringText } from "./distinguished-name.ts";
 import type { Identity } from "./identity.ts";
+import { twinOf } from "./twin.ts";
 
 /** Context tags of the names that are looked at; the others (an account of some directory, say) name nobody here. */
 const Kind = { MAIL: 1, DNS: 2, URI: 6, IP: 7 } as const;
@@ -39,6 +40,7 @@ export function identityOf(leaf: Certificate, notAfter: number): Identity | stri
     dns,
     cn,
     fingerprint,
+    twin: twinOf(leaf),
     serial: leaf.serial,
     issuer: printable(leaf.issuerText),
     notBefore: leaf.notBefore,

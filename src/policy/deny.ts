@@ -39,5 +39,13 @@ function bareSerial(hex: string): string {
 
 /** The entry that turns this identity away, as it was written. */
 export function denial({ patterns, serials }: DenyList, identity: Identity): string | undefined {
-  return serials.get(bareSerial(identity.serial)) ?? patterns.find((pattern) => matchesClient(pattern, identity))?.text;
+  return (
+    serials.get(bareSerial(identity.serial)) ??
+    patterns.find((pattern) => matchesClient(pattern, identity) || isTwin(pattern, identity))?.text
+  );
+}
+
+/** Whoever is denied by a fingerprint could else come again under the other one of the same certificate. */
+function isTwin(pattern: ClientPattern, { twin }: Identity): boolean {
+  return pattern.kind === "sha256" && pattern.fingerprint === twin;
 }

@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { isIP, type Socket } from "node:net";
-import { type ConnectionOptions, connect, createSecureContext } from "node:tls";
+import { type ConnectionOptions, connect, createSecureContext, type TLSSocket } from "node:tls";
 import type { Channel } from "../base/channel.ts";
 import { PipegateError } from "../base/error.ts";
 import { facts } from "./facts.ts";
@@ -30,13 +30,8 @@ export interface DialTls {
 
 /** Checks TLS options once for many dials. Throws a PipegateError (config). */
 export function dialTls(options: TlsOptions): DialTls {
-  const { certificate, key } = options;
   try {
-    for (const pem of options.ca) void new X509Certificate(pem);
-    if ((certificate === undefined) !== (key === undefined)) throw new Error("a certificate and a key belong together");
-    if (certificate !== undefined && key !== undefined && !new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
-      throw new Error("the key does not belong to the certificate");
-    }
+    return { options: usable(options), serverName: options.serverName };
   } catch (error) {
     const what = error instanceof Error ? error.message : String(error);
     throw new PipegateError("config", `a target's TLS credentials cannot be used: ${what}`, {
@@ -44,18 +39,23 @@ export function dialTls(options: TlsOptions): DialTls {
       cause: error,
     });
   }
+}
+
+/** Throws what is wrong with them. */
+function usable({ ca, certificate, key }: TlsOptions): ConnectionOptions {
+  for (const pem of ca) void new X509Certificate(pem);
+  if ((certificate === undefined) !== (key === undefined)) throw new Error("a certificate and a key belong together");
+  if (certificate !== undefined && key !== undefined && !new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
+    throw new Error("the key does not belong to the certificate");
+  }
   const whole: ConnectionOptions = {
-    ...(options.ca.length > 0 ? { ca: [...options.ca] } : {}), // without: public roots
+    ...(ca.length > 0 ? { ca: [...ca] } : {}), // without: public roots
     ...(certificate === undefined ? {} : { cert: certificate, key }),
     minVersion: "TLSv1.2",
   };
   const fixed = { rejectUnauthorized: true, allowHalfOpen: true } as const;
   // Reading the CAs costs as much as the handshake. Deno wants the options themselves.
-  return {
-    options:
-      facts.name === "node" ? { ...fixed, minVersion: "TLSv1.2", secureContext: createSecureContext(whole) } : { ...fixed, ...whole },
-    serverName: options.serverName,
-  };
+  return facts.name === "node" ? { ...fixed, minVersion: "TLSv1.2", secureContext: createSecureContext(whole) } : { ...fixed, ...whole };
 }
 
 export interface Handshake {
@@ -72,12 +72,12 @@ export function shake(below: Socket, { tls, host, stands, failed }: Handshake): 
   const name = tls.serverName ?? host;
   const gate = facts.holdsTlsReads ? undefined : new Gate(below);
   gate?.on("error", failed);
-  const socket = connect({
-    ...tls.options,
-    socket: gate ?? below,
-    host: name,
-    ...(isIP(name) === 0 ? { servername: name } : {}),
-  });
+  let socket: TLSSocket;
+  try {
+    socket = connect({ ...tls.options, socket: gate ?? below, host: name, ...(isIP(name) === 0 ? { servername: name } : {}) });
+  } catch (error) {
+    return failed(error as Error); // credentials that Deno looks at only now; nobody above could catch it
+  }
   socket.on("error", failed);
   socket.once("close", () => failed(new Error("closed in the TLS handshake")));
   socket.once("secureConnect", () => {

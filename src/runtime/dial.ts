@@ -1,7 +1,7 @@
 /**
  * Connections to back ends as channels: TCP (addresses in turn, names resolved in order), unix, and TLS over them (dial-tls.ts).
  * Promises: one deadline for all of it, of which each address gets an even share; no connection is handed out before it stands; a cancel,
- * a deadline or a failure leaves no socket behind. Leaves to others: when to dial.
+ * a deadline or a failure leaves no socket behind; who is reached is another than ourselves. Leaves to others: when to dial.
  */
 import { connect, isIP, type Socket } from "node:net";
 import { addressText, type SocketAddress } from "../base/address.ts";
@@ -11,7 +11,7 @@ import { PipegateError } from "../base/error.ts";
 import { processDescriptors, type Descriptors } from "./descriptors.ts";
 import { shake, type DialTls } from "./dial-tls.ts";
 import { forget, resolve } from "./resolve.ts";
-import { socketChannel } from "./socket-channel.ts";
+import { cutSocket, socketChannel } from "./socket-channel.ts";
 
 export interface DialOptions {
   /** For all addresses together, names included. */
@@ -198,7 +198,10 @@ class Dial implements Dialling {
     const closed = (): void => failed(new Error("closed while connecting"));
     const connected = (): void => {
       if (this.#socket !== socket) return;
-      if (tls === undefined) {
+      if (address.kind === "tcp" && isItself(socket, address.port)) {
+        cutSocket(socket); // an orderly end would keep the port for a minute
+        this.#failed(text, new Error("nobody listens there: the connection came back to itself"));
+      } else if (tls === undefined) {
         const channel = socketChannel(socket, { broken: "target_reset" });
         // What dialling holds goes with it: a pipe may be idle for days.
         socket.off("connect", connected).off("close", closed).off("error", failed);
@@ -223,4 +226,12 @@ class Dial implements Dialling {
 
 function connectTcp(host: string, port: number): Socket {
   return connect({ host, port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+}
+
+/**
+ * Who dials a port of his own host where nobody listens is sometimes given that very port to dial from, and is connected to himself: bytes
+ * come back as if a back end had answered, and the port is taken when the back end starts again.
+ */
+function isItself(socket: Socket, port: number): boolean {
+  return socket.localPort === port && socket.localAddress === socket.remoteAddress; // each address is a call of the system
 }

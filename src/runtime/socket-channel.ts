@@ -185,14 +185,15 @@ class SocketChannel implements Channel {
   // ---- their direction
 
   pause(): void {
-    if (this.#paused || this.#isOver) return;
+    if (this.#paused) return;
     this.#paused = true;
+    if (this.#isOver) return; // what came before waits in the inbox
     if (this.#options.hold !== undefined) this.#options.hold();
     else this.#socket.pause();
   }
 
   resume(): void {
-    if (!this.#paused || this.#isOver) return;
+    if (!this.#paused) return;
     this.#paused = false;
     if (this.#events !== undefined) this.#read();
   }
@@ -202,6 +203,7 @@ class SocketChannel implements Channel {
       queueMicrotask(() => this.#deliver());
       return;
     }
+    if (this.#isOver) return;
     if (this.#options.release !== undefined) this.#options.release();
     else this.#socket.resume();
   }
@@ -217,7 +219,7 @@ class SocketChannel implements Channel {
     this.#deliver();
   }
 
-  /** What waited: chunks, then the end, then the close. */
+  /** What waited: chunks, then the end, then the close. A socket can tell its end within the turn that gave us the last chunk, also when we paused for that. */
   #deliver(): void {
     const events = this.#events;
     if (events === undefined || this.#delivering) return;
@@ -228,7 +230,7 @@ class SocketChannel implements Channel {
         events.data(this.#inbox[given++] as Uint8Array, false);
       this.#inbox.splice(0, given);
     }
-    if (this.#ended && !this.#endGiven && this.#inbox.length === 0 && this.#broken === undefined) {
+    if (this.#ended && !this.#endGiven && !this.#paused && this.#inbox.length === 0 && this.#broken === undefined) {
       this.#endGiven = true;
       events.end();
     }
@@ -246,9 +248,10 @@ class SocketChannel implements Channel {
   // ---- the end of both
 
   reset(broken: Break): void {
-    if (this.#isOver || this.#broken !== undefined) return;
+    if (this.#closedGiven || this.#broken !== undefined) return;
     this.#broken = broken;
     this.#drop();
+    if (this.#isOver) return queueMicrotask(() => this.#deliver()); // who paused had not heard yet
     cutSocket(this.#socket, this.#options.below);
   }
 

@@ -35,13 +35,15 @@ export interface TlsConnection {
   destroy(): void;
 }
 
+type Phase = "credentials" | "dial" | "handshake";
+
 /** Where dialling failed, with the runtime's error. */
 export class DialError extends Error {
   override readonly name = "DialError";
-  readonly phase: "dial" | "handshake";
+  readonly phase: Phase;
   readonly code: string;
 
-  constructor(phase: "dial" | "handshake", cause: Error) {
+  constructor(phase: Phase, cause: Error) {
     super(cause.message, { cause });
     this.phase = phase;
     this.code = errorCode(cause);
@@ -60,7 +62,7 @@ export function dialTls(address: SocketAddress, options: DialOptions): Promise<T
   if (signal.aborted) return Promise.reject(signal.reason as Error);
   return new Promise((resolve, reject) => {
     let dialled = false;
-    const socket = connectTls(socketOptions(address, options));
+    const socket = begin(address, options);
     const failed = (error: Error): void => {
       signal.removeEventListener("abort", onAbort);
       socket.destroy();
@@ -82,6 +84,15 @@ export function dialTls(address: SocketAddress, options: DialOptions): Promise<T
       else resolve(connection);
     });
   });
+}
+
+/** What the TLS stack cannot use, such as a key that is too short for it, it throws before it dials. */
+function begin(address: SocketAddress, options: DialOptions): TLSSocket {
+  try {
+    return connectTls(socketOptions(address, options));
+  } catch (error) {
+    throw new DialError("credentials", error as Error);
+  }
 }
 
 function socketOptions(address: SocketAddress, options: DialOptions): ConnectionOptions {

@@ -187,7 +187,8 @@ class Door implements Listener {
     const source = probe ?? sourceOf(socket, this.#options.address.kind);
     if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
     const obstacle = probe === undefined ? this.#obstacle(source) : undefined;
-    const giveBack = obstacle === undefined ? this.#descriptors.forClient() : undefined;
+    // A probe may go to the reserve: strangers who hold all seats must not keep a gateway from starting.
+    const giveBack = obstacle !== undefined ? undefined : probe !== undefined ? () => {} : this.#descriptors.forClient();
     if (giveBack === undefined) {
       if (obstacle === undefined) this.#watch?.scarce();
       const scarce = { reason: "too_many_connections", detail: "the process has no descriptors left for connections" } as const;

@@ -248,10 +248,12 @@ describe("connecting fails", () => {
     expect(await connecting).toMatchObject({ code: "cancelled" });
     expect(await failure(started.address, { signal: AbortSignal.abort() })).toMatchObject({ code: "cancelled" });
   });
+  const noise = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
   test.each([
     ["a key of another certificate", () => ({ key: ca.client("bob").key }), /key does not belong to certificate/u],
     ["a path instead of a certificate", () => ({ certificate: "certs/alice.pem" }), /certificate holds no certificate/u],
     ["noise in a certificate", () => ({ certificate: alice.certificate.replace(/M.{40}/u, "AAAA") }), /certificate that cannot be parsed/u],
+    ["noise behind a certificate", () => ({ certificate: alice.certificate + noise }), /certificate that cannot be parsed/u],
     ["no key", () => ({ key: "junk" }), /key holds no private key/u],
     [
       "an encrypted key",

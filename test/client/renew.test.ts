@@ -178,6 +178,7 @@ describe("a renewal that fails", () => {
   test.each([
     ["a key of another certificate", () => ({ certificate: renewed.certificate, key: alice.key }), "config"],
     ["junk", () => ({ certificate: "junk", key: "junk" }), "config"],
+    ["a key that is too short for TLS", () => ca.issue({ uri: "spiffe://dev/agent/alice", keyType: "rsa1024" }), "config"],
     ["a certificate of a foreign CA", () => createTestCa({ cn: "foreign" }).client("alice"), "unknown_issuer"],
     ["an expired one", () => ca.issue({ uri: "spiffe://dev/agent/alice", notBefore: 0, notAfter: 1e12 }), "cert_expired"],
     ["CAs that the gateway is not of", () => ({ ...renewed, ca: createTestCa({ cn: "foreign" }).certificate }), "untrusted_gateway"],

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import type { Config } from "../../src/config/config.ts";
+import { fingerprintOf } from "../../src/identity/certificate.ts";
 import { connect } from "../../src/mod.ts";
 import type { TargetOptions } from "../../src/target/target.ts";
 import { type BackEnd, startBackEnd, targetOf } from "../support/back-ends.ts";
@@ -11,6 +12,7 @@ import { startGateway, trustIn, type TestGateway } from "../support/gateway.ts";
 import { createTestCa } from "../support/mint.ts";
 import { hashing, type Pump, startPump, startRawPump } from "../support/pump.ts";
 import { expectToldOnce } from "../support/told-once.ts";
+import { twin } from "../support/twin.ts";
 import { WireClient } from "../support/wire-client.ts";
 
 const [ca, other] = [createTestCa({ cn: "home" }), createTestCa({ cn: "away" })];
@@ -57,6 +59,12 @@ const endings: readonly (readonly [string, string, typeof mallory, () => Partial
   ["it is revoked", "revoked", mallory, () => ({ trust: trusted({ crl: [Buffer.from(ca.crl({ revoked: [mallory.serial] }).pem)] }) })],
   ["its serial is denied", "revoked", mallory, () => ({ trust: trusted({ deny: [`serial:${mallory.serial}`] }) })],
   ["its fingerprint is denied", "revoked", mallory, () => ({ trust: trusted({ deny: [mallory.fingerprint] }) })],
+  [
+    "its fingerprint is denied by that of its twin",
+    "revoked",
+    mallory,
+    () => ({ trust: trusted({ deny: [fingerprintOf(twin(mallory))] }) }),
+  ],
   ["its name is denied", "revoked", mallory, () => ({ trust: trusted({ deny: ["spiffe://dev/agent/mallory"] }) })],
   ["its CA is removed", "unknown_issuer", guest, () => ({ trust: trusted({ ca: [ca.certificate] }) })],
   [

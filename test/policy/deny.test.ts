@@ -2,7 +2,12 @@ import { expect, test } from "vitest";
 import { createDenyList, denial, isSerial } from "../../src/policy/deny.ts";
 import { identityOf } from "../support/identity.ts";
 
-const mallory = identityOf({ uri: "spiffe://dev/agent/mallory", serial: "0a1b2c", fingerprint: `sha256:${"ab".repeat(32)}` });
+const mallory = identityOf({
+  uri: "spiffe://dev/agent/mallory",
+  serial: "0a1b2c",
+  fingerprint: `sha256:${"ab".repeat(32)}`,
+  twin: `sha256:${"ba".repeat(32)}`,
+});
 
 test.each([
   ["serial:0a1b2c", true],
@@ -10,6 +15,7 @@ test.each([
   ["serial:a1b2c", true],
   ["serial:0a1b2d", false],
   [`sha256:${"AB".repeat(32)}`, true],
+  [`sha256:${"BA".repeat(32)}`, true],
   [`sha256:${"ac".repeat(32)}`, false],
   ["spiffe://dev/agent/mallory", true],
   ["spiffe://dev/agent/*", true],

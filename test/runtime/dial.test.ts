@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
 import { dialTls } from "../../src/runtime/dial-tls.ts";
+import { facts } from "../../src/runtime/facts.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -208,5 +209,14 @@ describe("dialling a back end over TLS", () => {
     ]) {
       expect(() => dialTls(options)).toThrow(expect.objectContaining({ code: "config" }));
     }
+  });
+
+  test("credentials that the TLS stack throws at are refused when the target is made (Node), or fail its dials (Deno)", async () => {
+    const weak = ca.issue({ role: "client", keyType: "rsa1024" });
+    const make = (): DialOptions => how({ tls: dialTls({ ca: [ca.certificate], certificate: weak.certificate, key: weak.key }) });
+    if (facts.name === "node") return expect(make).toThrow(expect.objectContaining({ code: "config" }));
+    const own = ca.gateway();
+    const backEnd = await start(silent, { tls: { cert: own.certificate, key: own.key } });
+    expect((await failure(dial([local(backEnd)], make()))).code).toBe("target_unavailable");
   });
 });

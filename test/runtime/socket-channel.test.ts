@@ -156,6 +156,18 @@ for (const transport of transports) {
       expect(watch.bytes).toBe(total);
     });
 
+    test("who pauses at each chunk hears of the end after he went on from the last one, also when the socket is closed by then", async () => {
+      const { channel } = await reach(transport, answering(300_000));
+      channel.closeWrite();
+      const watch = new ChannelWatch(channel);
+      watch.onData = () => {
+        watch.pause();
+        setTimeout(() => watch.resume(), 3);
+      };
+      await watch.closed();
+      expect([watch.content.equals(sourceBytes(300_000)), watch.ended, watch.broken, watch.faults]).toEqual([true, true, undefined, []]);
+    });
+
     test("a channel that nobody listens to yet keeps what comes, and its end", async () => {
       const { channel } = await reach(transport, source(300_000));
       await turn(50);
@@ -328,6 +340,40 @@ describe("a channel over any socket", () => {
     early.destroy();
     await second.closed();
     expect([second.broken?.reason, second.ended, second.faults]).toEqual(["session_lost", true, []]);
+  });
+
+  test("who pauses at each chunk of what waited when its socket closed loses none and is not overrun", async () => {
+    const socket = new Recorder();
+    const channel = socketChannel(socket as unknown as Socket, { broken: "session_lost", hold: () => {}, release: () => {} });
+    const watch = new ChannelWatch(channel, { paused: true });
+    for (const byte of [1, 2, 3]) socket.push(Buffer.alloc(1_000, byte));
+    socket.push(null);
+    channel.closeWrite();
+    await new Promise((resolve) => void socket.once("close", resolve));
+    watch.onData = () => {
+      watch.pause();
+      setTimeout(() => watch.resume());
+    };
+    watch.resume();
+    await watch.closed();
+    expect([watch.bytes, watch.ended, watch.broken, watch.faults]).toEqual([3_000, true, undefined, []]);
+  });
+
+  test("a reset of who paused before the end, and whose socket has closed since, is told as any other", async () => {
+    const socket = new Recorder();
+    const channel = over(socket);
+    const watch = new ChannelWatch(channel);
+    watch.onData = () => watch.pause();
+    socket.push(Buffer.alloc(1_000));
+    socket.push(null);
+    channel.closeWrite();
+    await new Promise((resolve) => void socket.once("close", resolve));
+    await turn(5);
+    expect([watch.bytes, watch.ended, watch.isClosed]).toEqual([1_000, false, false]);
+    channel.reset({ reason: "revoked" });
+    await watch.closed();
+    await turn(5);
+    expect([watch.broken, watch.ended, watch.faults]).toEqual([{ reason: "revoked" }, false, []]);
   });
 
   test("an end and a close from before anybody listened are told after attach, in order", async () => {

@@ -1,6 +1,6 @@
 /**
  * Attaches to a channel and keeps what it says, for tests. Promises: whatever breaks the rules of base/channel.ts (an event within
- * `attach`, after `closed`, `data` after `end` or while paused, a second `end`) is kept in `faults`.
+ * `attach`, after `closed`, `data` after `end`, `data` or `end` while paused, a second `end`) is kept in `faults`.
  */
 import { Buffer } from "node:buffer";
 import type { Break, Channel } from "../../src/base/channel.ts";
@@ -42,6 +42,7 @@ export class ChannelWatch {
       end: () =>
         event("end", () => {
           if (this.ended) this.faults.push("a second end");
+          if (this.paused) this.faults.push("end while paused");
           this.ended = true;
         }),
       drained: () => event("drained", () => void this.drains++),

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { connect, createServer as createTlsServer } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
+import { createDescriptors } from "../../src/runtime/descriptors.ts";
 import type { Listener } from "../../src/tls/listener.ts";
 import type { ServedOptions } from "../../src/tls/listener-options.ts";
 import { selfTest, type SelfTestOptions, type SelfTestResult, type TestedListener } from "../../src/tls/self-test.ts";
@@ -51,7 +52,13 @@ describe("the self-test of a sound door", () => {
   let tested: readonly TestedListener[];
 
   beforeAll(async () => {
-    const settings = [{ served: framed }, { served: raw }, { served: framed, address: unix }, { served: framed, maxHandshakes: 0 }];
+    // Two of them have no place left for anybody else, as in a flood of strangers while a gateway starts.
+    const descriptors = createDescriptors({ limit: 128, used: 28, taken: Int32Array.of(100, 100) });
+    const full = [
+      { served: framed, maxHandshakes: 0 },
+      { served: framed, descriptors },
+    ];
+    const settings = [{ served: framed }, { served: raw }, { served: framed, address: unix }, ...full];
     doors = await Promise.all(
       settings.map(async ({ served, ...options }) => ({ served, door: await openDoor({ ca, options: { ...served, ...options } }) })),
     );
