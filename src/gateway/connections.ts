@@ -12,7 +12,7 @@ import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
 import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
-import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener.ts";
+import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener-events.ts";
 import { sessionOver } from "../tls/session-socket.ts";
 import { type Live, type LiveConnections, ruleOf } from "./live.ts";
 import type { ClientEnd, Opener, OpenerOptions } from "./opener.ts";
