@@ -29,12 +29,15 @@ beforeEach(async () => {
 });
 afterEach(() => {
   vi.restoreAllMocks();
+  stop();
+});
+
+function stop(): void {
   for (const { server, watch } of open.splice(0)) {
     watch.stop();
     server.close();
   }
-  expect([clock.waiting, seen.others, troubles]).toEqual([0, 0, []]);
-});
+}
 
 async function watched({ port, shared }: { readonly port: number; readonly shared: boolean }): Promise<TcpAddress> {
   const server = createServer();
@@ -66,6 +69,8 @@ test("a server that was quiet is dialled where a runtime may have ceased to acce
     await over(dialled);
     clock.advance(1_000);
   }
+  stop();
+  expect([clock.waiting, seen.others, troubles]).toEqual([0, 0, []]);
 });
 
 test("servers that share a port know each other's, and none of them listens anew because the other was dialled", async () => {
@@ -80,4 +85,6 @@ test("servers that share a port know each other's, and none of them listens anew
     await over(dialled);
   }
   expect(dialled > 0).toBe(!facts.keepsAccepting);
+  stop();
+  expect([clock.waiting, seen.others, troubles]).toEqual([0, 0, []]);
 });
