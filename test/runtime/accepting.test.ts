@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TcpAddress } from "../../src/base/address.ts";
 import { createProbeMemory, shareProbes, watchAccepting, type AcceptWatch } from "../../src/runtime/accepting.ts";
 import { bindServer } from "../../src/runtime/bind.ts";
@@ -87,4 +87,54 @@ test("servers that share a port know each other's, and none of them listens anew
   expect(dialled > 0).toBe(!facts.keepsAccepting);
   stop();
   expect([clock.waiting, seen.others, troubles]).toEqual([0, 0, []]);
+});
+
+describe("a server that stopped accepting listens anew", () => {
+  /** After how many milliseconds of quiet; undefined: not within a minute. */
+  async function after(begin: (watch: AcceptWatch, server: Server) => void): Promise<number | undefined> {
+    const server = createServer();
+    const address = await bindServer(server, { kind: "tcp", host: "127.0.0.1", port: 0 });
+    const emit = server.emit.bind(server);
+    server.emit = (name: string, ...rest: unknown[]): boolean => {
+      if (name !== "connection") return emit(name, ...rest);
+      (rest[0] as Socket).destroy();
+      return true; // nobody hears of it, as if it had not been accepted
+    };
+    let closedAt: number | undefined; // to listen anew
+    const close = server.close.bind(server);
+    server.close = () => {
+      closedAt ??= clock.now();
+      return close();
+    };
+    const watch = watchAccepting(server, { address, clock, troubled: (error) => void troubles.push(error) });
+    open.push({ server, watch });
+    begin(watch, server);
+    for (let turn = 0; turn < 600 && troubles.length === 0; turn++) {
+      clock.advance(100);
+      await new Promise((resolve) => setImmediate(resolve)); // it binds; Deno may want a second try
+    }
+    expect([server.listening, troubles.splice(0).length]).toEqual([true, closedAt === undefined ? 0 : 1]);
+    return closedAt;
+  }
+
+  test("after some seconds when nothing was amiss", async () => {
+    expect(await after(() => {})).toBe(facts.keepsAccepting ? undefined : 7_000);
+  });
+
+  test("within 0.9 s while descriptors are scarce: before a client that was not heard dials the second time", async () => {
+    expect(await after((watch) => watch.scarce())).toBe(facts.keepsAccepting ? undefined : 900);
+  });
+
+  test("also when it cannot have its address at first, and descriptors are scarce by then", async () => {
+    const at = await after((watch, server) => {
+      vi.spyOn(server, "listen").mockImplementationOnce(() => {
+        queueMicrotask(() => {
+          server.emit("error", Object.assign(new Error("as planned"), { code: "EADDRINUSE" }));
+          watch.scarce();
+        });
+        return server;
+      });
+    });
+    expect(at).toBe(facts.keepsAccepting ? undefined : 7_000);
+  });
 });
