@@ -128,10 +128,8 @@ describe("a server that stopped accepting listens anew", () => {
   test("also when it cannot have its address at first, and descriptors are scarce by then", async () => {
     const at = await after((watch, server) => {
       vi.spyOn(server, "listen").mockImplementationOnce(() => {
-        queueMicrotask(() => {
-          server.emit("error", Object.assign(new Error("as planned"), { code: "EADDRINUSE" }));
-          watch.scarce();
-        });
+        queueMicrotask(() => server.emit("error", Object.assign(new Error("as planned"), { code: "EADDRINUSE" })));
+        setImmediate(() => watch.scarce()); // it waits for its next try
         return server;
       });
     });
