@@ -20,7 +20,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 
 export interface StartOptions {
   readonly environment?: Readonly<Record<string, string>>;
-  /** Shown when it fails. Default: kept, the last 2,000 characters. */
+  /** After so long it is killed. Default: ten minutes. */
   readonly limitMs?: number;
 }
 

@@ -11,18 +11,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { root } from "../scripts/tree.ts";
+import { countBounds, type Counts, judgeCounts } from "./bounds.ts";
 import { find } from "./subjects.ts";
 
-interface Count {
-  readonly instructions: number;
-  readonly bytes: number;
-}
-type Counts = Readonly<Record<string, Count>>;
-
 const file = join(root, "bench/counts.json");
-/** Instructions may be so many times the recorded ones; bytes so many times, and so many more where next to none are recorded. */
-const BOUND = 1.03;
-const [BYTES_BOUND, BYTES_MORE] = [1.05, 2];
 /** A compiler or a collection of the heap may come into one of three; V8's bytes are exact only over many. */
 const [BATCHES, BATCHES_OF_BYTES] = [3, 150];
 /** Of a loop: what was before it, then its batches. */
@@ -91,22 +83,13 @@ function main(): void {
   const found = count();
   if (values.record) writeFileSync(file, `${JSON.stringify(found, null, 2)}\n`);
   const recorded = JSON.parse(readFileSync(file, "utf8")) as Counts;
-  let failed = false;
-  for (const name of new Set([...Object.keys(found), ...Object.keys(recorded)])) {
-    const [now, before] = [found[name], recorded[name]];
-    const fine =
-      now !== undefined &&
-      before !== undefined &&
-      now.instructions <= before.instructions * BOUND &&
-      now.bytes <= before.bytes * BYTES_BOUND + BYTES_MORE;
-    failed ||= !fine;
+  const judged = judgeCounts(found, recorded);
+  for (const { name, now, before, isFine } of judged) {
     const [instructions, bytes] = [`${now?.instructions} (${before?.instructions})`, `${now?.bytes} (${before?.bytes})`];
-    console.log(`${name.padEnd(42)} instructions ${instructions}, bytes ${bytes}  ${fine ? "ok" : "BEYOND"}`);
+    console.log(`${name.padEnd(42)} instructions ${instructions}, bytes ${bytes}  ${isFine ? "ok" : "BEYOND"}`);
   }
-  console.log(
-    `recorded in brackets; at most x ${BOUND}, bytes x ${BYTES_BOUND} + ${BYTES_MORE}. Changed for a reason: node bench/counts.ts --record`,
-  );
-  process.exitCode = failed ? 1 : 0;
+  console.log(`recorded in brackets; ${countBounds}. Changed for a reason: node bench/counts.ts --record`);
+  process.exitCode = judged.every(({ isFine }) => isFine) ? 0 : 1;
 }
 
 try {

@@ -9,6 +9,7 @@ import { systemClock } from "../src/base/clock.ts";
 import type { Identity } from "../src/identity/identity.ts";
 import { Limiter, limiterMemory, type OpenAnswer, type ConnectAnswer } from "../src/policy/limiter.ts";
 import type { Rule } from "../src/policy/rule.ts";
+import { median } from "./median.ts";
 
 const words = process.argv.slice(2);
 const isShared = words.includes("shared");
@@ -45,8 +46,6 @@ function identity(name: string): Identity {
     notAfter: 0,
   };
 }
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
 function each(act: (index: number) => void): number {
   const begin = cpu();

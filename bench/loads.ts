@@ -1,6 +1,6 @@
 /**
  * The loads, in the order in which a subject gets them. A load runs against a subject that is up, and gives figures by name (figures.ts
- * says what they mean). Each size costs the subject about a second of CPU, on a clock that counts nanoseconds.
+ * says what they mean). docs/performance.md has their sizes, and why.
  */
 import type { Using } from "./driving.ts";
 import { crowd, framedBulk, idlePipes, messages, opens, pipeEcho, start } from "./framed-loads.ts";

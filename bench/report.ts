@@ -78,7 +78,7 @@ const promised: readonly Floor[] = [
 ];
 
 function floors(subjects: readonly Subject[], value: (subject: string, figure: string) => number | undefined): string[] {
-  const ours = subjects.find(({ kind }) => kind === "pipegate");
+  const ours = subjects.find(({ name }) => name === "pipegate node");
   if (ours === undefined) return [];
   return promised.flatMap(({ figure, what, limit, timesNginx, atLeast }) => {
     const own = value(ours.name, figure);

@@ -1,6 +1,6 @@
 /**
- * The stage `smoke` of the tests: pipegate beside a plain proxy on the same Node under small loads, as ratios, compared with those of bench/ratios.json.
- * `--record` writes that file anew, from more rounds: do it on a quiet machine, and say in the commit why they changed.
+ * The stage `smoke` of the tests: pipegate beside a plain proxy on the same Node under small loads, as ratios, compared with those of
+ * bench/ratios.json. `--record` writes that file anew, from more rounds: do it on a quiet machine, and say in the commit why they changed.
  * Promises: a ratio beyond its bound is measured again in more rounds before it counts; the status is 1 then. Each side's figure is
  * the least CPU of its rounds: what else the machine does only ever adds to it. docs/performance.md says why the bounds are so wide.
  * Leaves to others: small changes (`npm run bench`), counts of the inner loops (bench/counts.ts).
@@ -10,6 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { root } from "../scripts/tree.ts";
+import { RATIO_TIMES, ratiosBeyond } from "./bounds.ts";
 import { fewMessages, framedBulk, opens } from "./framed-loads.ts";
 import type { Load } from "./loads.ts";
 import { bulk, connections } from "./raw-loads.ts";
@@ -17,8 +18,6 @@ import { type Plan, runRounds } from "./rounds.ts";
 import { pipegate, plainProxy } from "./subjects.ts";
 
 const file = join(root, "bench/ratios.json");
-/** A ratio may be so many times the recorded one. */
-const BOUND = 1.8;
 const [ROUNDS, AGAIN, DIVIDE] = [2, 2, 5];
 
 const loads: readonly Load[] = [
@@ -62,24 +61,23 @@ async function measure(plan: Plan): Promise<Readonly<Record<string, number>>> {
   return Object.fromEntries(Object.entries(ratios).map(([name, of]) => [name, Number(of(own, plain).toPrecision(3))]));
 }
 
-function judge(found: Readonly<Record<string, number>>, recorded: Readonly<Record<string, number>>): readonly string[] {
-  return Object.keys(ratios).filter((name) => !(found[name]! <= recorded[name]! * BOUND)); // what is not recorded is beyond, too
-}
-
 async function main(): Promise<void> {
   const { values: words } = parseArgs({ options: { record: { type: "boolean", default: false } } });
   const plan: Plan = { rounds: words.record ? 5 : ROUNDS, subjects: [pipegate("node"), plainProxy], loads, divide: DIVIDE };
   let found = await measure(plan);
   if (words.record) return writeFileSync(file, `${JSON.stringify(found, null, 2)}\n`);
   const recorded = JSON.parse(readFileSync(file, "utf8")) as Readonly<Record<string, number>>;
-  if (judge(found, recorded).length > 0) {
-    process.stderr.write(`beyond its bound: ${judge(found, recorded).join(", ")}; measured again\n`);
+  let beyond = ratiosBeyond(found, recorded);
+  if (beyond.length > 0) {
+    process.stderr.write(`beyond its bound: ${beyond.join(", ")}; measured again\n`);
     found = await measure({ ...plan, rounds: AGAIN });
+    beyond = ratiosBeyond(found, recorded);
   }
-  const beyond = judge(found, recorded);
   for (const name of Object.keys(ratios)) {
     const verdict = beyond.includes(name) ? "BEYOND" : "ok";
-    console.log(`${name.padEnd(38)} ${found[name]!.toFixed(3)}  recorded ${recorded[name]?.toFixed(3)}, at most x ${BOUND}  ${verdict}`);
+    console.log(
+      `${name.padEnd(38)} ${found[name]!.toFixed(3)}  recorded ${recorded[name]?.toFixed(3)}, at most x ${RATIO_TIMES}  ${verdict}`,
+    );
   }
   process.exitCode = beyond.length > 0 ? 1 : 0;
 }

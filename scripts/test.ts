@@ -71,7 +71,7 @@ const stages: readonly Stage[] = [
     about: "instructions and bytes of the inner loops beside the recorded ones",
     command: [...node, "bench/counts.ts"],
     thorough: true,
-    minutes: 6,
+    minutes: 11,
   },
   {
     name: "smoke",

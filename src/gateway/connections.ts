@@ -12,7 +12,7 @@ import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
 import { cutSocket, socketChannel } from "../runtime/socket-channel.ts";
-import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener.ts";
+import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../tls/listener-events.ts";
 import { sessionOver } from "../tls/session-socket.ts";
 import { type Live, type LiveConnections, ruleOf } from "./live.ts";
 import type { ClientEnd, Opener, OpenerOptions } from "./opener.ts";
@@ -165,12 +165,16 @@ export class Connections {
       return;
     }
     let enough: Timer | undefined;
+    let isOpen = false;
     const live: Live = {
       facts,
       proof: connection.proof,
       ended: undefined,
       drain: (graceMs) => void (enough ??= this.#options.clock.after(graceMs, () => live.close({ reason: "draining" }))),
-      close: (broken) => channel.reset(broken),
+      close: (broken) => {
+        if (!isOpen) live.ended ??= broken; // to its pipe, which is still dialled, it will seem that the client has left
+        channel.reset(broken);
+      },
     };
     this.#options.live.came(live);
     const left = (): void => dialling?.cancel();
@@ -179,7 +183,10 @@ export class Connections {
       channel,
       id: `${facts.id}.1`,
       facts,
-      accept: () => void socket.off("close", left),
+      accept: () => {
+        isOpen = true;
+        socket.off("close", left);
+      },
       done: (broken) => {
         leave();
         enough?.cancel();

@@ -113,7 +113,7 @@ export class Accounts {
     return Atomics.load(this.#front, COUNT);
   }
 
-  /** The account of a digest, made if need be, locked until `leave`. 0: all are busy, and nothing is locked. */
+  /** The account of a digest, made if need be, locked until `leave`. 0: none is free, nor idle of those that were looked at; nothing is locked. */
   enter(digest: Digest, at: number): number {
     const chain = digest[0]! & this.#mask;
     this.#lock(chain);

@@ -2,7 +2,7 @@
  * The limits of rules, held for each identity: one account for a principal and a rule, shared by all of its connections and
  * surviving reconnects and renewed certificates (and a reload, where the rule stays as it was).
  * Promises: an account is forgotten only when nothing is open and every bucket is full, which no one can tell from a new one;
- * at most `maxAccounts`, and when all of them are busy a new identity is refused, never let through uncounted. Limiters of several
+ * at most `maxAccounts`, and when none is free or found idle a new identity is refused, never let through uncounted. Limiters of several
  * threads on one memory hold each limit in sum. No timer of its own: each new account looks at a few old ones.
  * Leaves to others: which rule holds, saying no to the peer, and how accounts are stored (accounts.ts).
  */
@@ -203,7 +203,7 @@ export class Limiter {
     return microseconds(this.#clock.now());
   }
 
-  /** The account, locked and in hand; 0: all are busy. */
+  /** The account, locked and in hand; 0: there is none for it. */
   #enter({ principal }: Identity, { kind, now }: { readonly kind: Kind; readonly now: number }): number {
     const accounts = this.#accounts;
     const id = accounts.enter(this.#digester.of(kind.seed, principal), now);

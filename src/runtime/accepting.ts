@@ -77,6 +77,8 @@ class Watch implements AcceptWatch {
   #probe: { readonly socket: Socket; readonly host: string; readonly port: number; takeBack(): void } | undefined;
   #accepted = true;
   #scarceLooks = 0;
+  /** It does not listen, and is about to. */
+  #isMending = false;
   #stopped = false;
 
   constructor(server: Server, options: WatchOptions & { readonly address: TcpAddress }) {
@@ -100,7 +102,7 @@ class Watch implements AcceptWatch {
   scarce(): void {
     const isNews = this.#scarceLooks === 0;
     this.#scarceLooks = SCARCE_LOOKS;
-    if (!isNews || this.#probe !== undefined || this.#stopped) return;
+    if (!isNews || this.#probe !== undefined || this.#isMending || this.#stopped) return;
     this.#timer.cancel();
     this.#lookLater();
   }
@@ -156,14 +158,16 @@ class Watch implements AcceptWatch {
   }
 
   async #again(): Promise<void> {
+    this.#isMending = true;
     if (this.#server.listening) this.#server.close();
     try {
       await bindServer(this.#server, this.#options.address, { shared: this.#options.shared ?? false });
-      this.#options.troubled(new Error("accepting had stopped, for want of descriptors; it listens anew"));
-      if (this.#stopped) this.#server.close();
     } catch {
       return this.#next(this.#pace.everyMs, () => void this.#again());
     }
+    if (this.#stopped) return void this.#server.close(); // meanwhile
+    this.#isMending = false;
+    this.#options.troubled(new Error("accepting had stopped, for want of descriptors; it listens anew"));
     this.#lookLater();
   }
 }

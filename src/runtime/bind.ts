@@ -26,12 +26,12 @@ export async function bindServer(
 ): Promise<SocketAddress> {
   if (address.kind === "unix") await makeRoom(address.path);
   await new Promise<void>((resolve, reject) => {
-    const failed = (error: NodeJS.ErrnoException): void => reject(bindError(address, error));
-    server.once("error", failed);
-    server.once("listening", () => {
-      server.off("error", failed);
-      resolve();
-    });
+    const settle = (error?: NodeJS.ErrnoException): void => {
+      server.off("error", settle).off("listening", settle); // it may be tried again and again
+      if (error === undefined) resolve();
+      else reject(bindError(address, error));
+    };
+    server.on("error", settle).on("listening", settle);
     if (address.kind === "tcp") {
       // A Deno closes what it turns away only after it has accepted all that wait, and ends accepting when that takes the last descriptor.
       const few = facts.keepsAccepting ? {} : { backlog: processDescriptors().burst };

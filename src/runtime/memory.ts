@@ -1,6 +1,7 @@
 /**
- * How V8 keeps the memory of a process that carries bytes, for the command's own processes (docs/bench.md, "V8's settings"); what
- * must be set earlier is in scripts/flags.mjs. The settings are the process's: the library leaves them to its program. Promises: nothing but speed and size depends on them.
+ * How V8 keeps the memory of a process that carries bytes, for the command's own processes (docs/bench.md, "V8's settings"); what must be
+ * set earlier is in scripts/flags.mjs. Promises: nothing but speed and size depends on it. The settings are the process's: the library
+ * leaves them to its program.
  */
 import { setFlagsFromString } from "node:v8";
 

@@ -1,6 +1,6 @@
 /**
  * A thread of this process that runs a program of ours, and what passes between the two. Promises: how a thread ended is told once, also
- * when it ended by a fault; what is posted arrives in order. Leaves to others: what it runs, what the messages mean.
+ * when it ended by a fault; what is posted arrives in order, or the thread ends. Leaves to others: what it runs, what the messages mean.
  */
 import { parentPort, Worker, workerData } from "node:worker_threads";
 
@@ -22,7 +22,10 @@ export function startThread(program: URL, { data, events }: { readonly data: unk
   const worker = new Worker(new URL(`${program.href}${ending}`), { workerData: data });
   let fault: Error | undefined;
   worker.on("message", (message) => events.message(message));
-  worker.on("messageerror", (error) => (fault = error));
+  worker.on("messageerror", (error) => {
+    fault = error;
+    void worker.terminate(); // what it said is lost, and somebody waits for it
+  });
   worker.on("error", (error) => (fault = error instanceof Error ? error : new Error(String(error))));
   worker.once("exit", () => events.ended(fault));
   return {

@@ -1,82 +1,32 @@
 /**
- * The door: accepts, bounds what strangers may hold, ends handshakes that take too long, and turns a socket into an identity.
- * Promises: `connection` only for a peer that `judge` believed on this very connection; each one turned away is told once under a reason
- * and destroyed, unless it speaks pipegate/1 and can still be told why. Leaves to others: what the identity may do.
+ * The door: accepts, bounds what strangers may hold, and ends handshakes that take too long. Promises: `connection` only for a peer that
+ * the guard believed; each one turned away is told once under a reason and destroyed, unless it speaks pipegate/1 and can still be told
+ * why. Leaves to others: the guard (peer.ts), what the identity may do.
  */
 import type { Server, Socket } from "node:net";
-import type { TLSSocket } from "node:tls";
 import { isMainThread, threadId } from "node:worker_threads";
 import type { SocketAddress } from "../base/address.ts";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
-import type { Reason } from "../base/reason.ts";
-import type { Identity } from "../identity/identity.ts";
-import { judge, judgeAgain, type Proof, type Verdict } from "../identity/judge.ts";
+import type { Verdict } from "../identity/judge.ts";
 import { authorityTexts } from "../identity/trust.ts";
 import { ALPN } from "../protocol/frame.ts";
 import { watchAccepting, type AcceptWatch } from "../runtime/accepting.ts";
 import { bindServer } from "../runtime/bind.ts";
 import { processDescriptors, type Descriptors } from "../runtime/descriptors.ts";
-import { facts } from "../runtime/facts.ts";
 import { keepUnread } from "../runtime/unread.ts";
 import { cutSocket } from "../runtime/socket-channel.ts";
 import { createServer, type Secured, type TlsServer, type TlsServerOptions } from "../runtime/tls-server.ts";
-import { presentedBy } from "../runtime/tls-peer.ts";
 import { requireUsableCredentials } from "./credentials.ts";
 import { ExpectedProbes, type ExpectedProbe } from "./expected.ts";
 import { handshakeFailure, type HandshakeError, type HandshakeFailure } from "./failure.ts";
 import { Handshakes } from "./handshakes.ts";
+import type { AnswerableRefusal, ListenerEvents, ListenerRefusal, OpenConnection } from "./listener-events.ts";
 import type { ListenerOptions, ServedOptions } from "./listener-options.ts";
+import { judgePeer } from "./peer.ts";
 import { askedName, isServerName } from "./server-name.ts";
 import { sourceOf, type Source } from "./source.ts";
 import { createTally, type Count } from "./tally.ts";
-
-/** A TLS connection that is open. Its error listener is set. */
-interface OpenConnection {
-  readonly id: string;
-  readonly socket: TLSSocket;
-  /** The accepted socket below: a reset is sent on it. */
-  readonly below: Socket;
-  /** Stops and goes on with reading, where the TLS socket's own pause does not hold. */
-  readonly hold: (() => void) | undefined;
-  readonly release: (() => void) | undefined;
-  /** Undefined when the client asked for no protocol. */
-  readonly alpn: string | undefined;
-  /** Lower case. */
-  readonly serverName: string | undefined;
-  readonly source: Source;
-}
-
-export interface SecureConnection extends OpenConnection {
-  readonly identity: Identity;
-  /** For judging it again when trust or time have moved on. */
-  readonly proof: Proof;
-}
-
-export interface ListenerRefusal {
-  readonly reason: Reason;
-  readonly detail: string;
-  readonly source: Source;
-  readonly fingerprint?: string | undefined;
-  readonly serverName?: string | undefined;
-  /** Still open, and speaks pipegate/1: `answer` comes for it, unless it leaves before. */
-  readonly connection?: OpenConnection | undefined;
-}
-
-/** Of a connection that can be told. */
-export interface AnswerableRefusal extends ListenerRefusal {
-  readonly connection: OpenConnection;
-}
-
-export interface ListenerEvents {
-  connection(connection: SecureConnection): void;
-  /** Once for each that came and was not let in, at once. */
-  refused(refusal: ListenerRefusal): void;
-  /** After that, when the answer is due: whoever gets this tells the connection why, and closes it. */
-  answer(refusal: AnswerableRefusal): void;
-  /** Accepting failed for want of descriptors or memory; it goes on by itself when there are some. */
-  troubled?(error: Error): void;
-}
 
 export interface Listener {
   /** As bound: the port that was given for 0. */
@@ -116,6 +66,8 @@ class Door implements Listener {
   readonly #expected = new ExpectedProbes();
   readonly #open: Count;
   #stopped = false;
+  /** While it binds. */
+  #binding: Promise<void> | undefined;
   #watch: AcceptWatch | undefined;
   address: SocketAddress;
 
@@ -160,8 +112,15 @@ class Door implements Listener {
     };
   }
 
-  async bind(address: SocketAddress = this.#options.address, { shared = false }: { readonly shared?: boolean } = {}): Promise<void> {
+  bind(address: SocketAddress, how: { readonly shared: boolean }): Promise<void> {
+    const bound = this.#bind(address, how);
+    this.#binding = bound.catch(() => {}).then(() => (this.#binding = undefined));
+    return bound;
+  }
+
+  async #bind(address: SocketAddress, { shared }: { readonly shared: boolean }): Promise<void> {
     this.address = await bindServer(this.#server, address, { shared });
+    if (this.#stopped) return void this.#server.close(); // meanwhile
     this.#watch = watchAccepting(this.#server, {
       address: this.address,
       shared,
@@ -174,7 +133,6 @@ class Door implements Listener {
     this.#watch?.stop();
     this.#server.close();
     await this.bind(address, { shared: true });
-    if (this.#stopped) this.#server.close(); // meanwhile
   }
 
   expect(probe: ExpectedProbe): void {
@@ -281,7 +239,10 @@ class Door implements Listener {
       serverName,
       source,
     };
-    const verdict = serverName === undefined || isServerName(serverName) ? this.#judge(socket, { current }) : malformedName;
+    const verdict =
+      serverName === undefined || isServerName(serverName)
+        ? judgePeer(socket, { served: this.#served, current, now: this.#clock.wall() })
+        : malformedName;
     if (verdict.ok && (alpn !== undefined || this.#served.withoutAlpn))
       return this.#events.connection({ ...connection, identity: verdict.identity, proof: verdict.proof });
     const failure = verdict.ok ? ({ reason: "alpn", detail: "no protocol was asked for" } as const) : verdict;
@@ -308,41 +269,18 @@ class Door implements Listener {
     });
   }
 
-  /** The one guard from socket to identity. */
-  #judge(socket: TLSSocket, { current }: { readonly current: boolean }): Verdict {
-    const resumed = socket.isSessionReused();
-    if (resumed && facts.endsTickets)
-      return { ok: false, reason: "resumed_session", detail: "a TLS session was resumed although no tickets are given out" };
-    const proven = !resumed && current && facts.provesChains && socket.authorized;
-    const { trust } = this.#served;
-    const now = this.#clock.wall();
-    const presented = presentedBy(socket);
-    const known = presented.fingerprint === undefined ? undefined : judgeAgain(presented.fingerprint, trust, now);
-    const verdict = known ?? judge(presented.chain(), trust, { now, verifiedByRuntime: proven });
-    if (verdict.ok && !resumed && !socket.authorized) {
-      return {
-        ok: false,
-        reason: "unknown_issuer",
-        detail: "the TLS stack did not authorize it",
-        fingerprint: verdict.identity.fingerprint,
-      };
-    }
-    const denied = verdict.ok ? this.#served.denies?.(verdict.identity) : undefined;
-    if (!verdict.ok || denied === undefined) return verdict;
-    return { ok: false, reason: "revoked", detail: `trust.deny names ${denied}`, fingerprint: verdict.identity.fingerprint };
-  }
-
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#expected.stop();
     this.#watch?.stop();
-    this.#server.close();
+    if (this.#binding === undefined) this.#server.close(); // a server that is closed while it binds never says how that ended
     for (const socket of this.#handshakes.clear()) socket.destroy(); // nobody was refused
   }
 
   async close(): Promise<void> {
     this.stop();
+    await this.#binding;
     await new Promise((resolve) => setImmediate(resolve)); // connections that are open need not end for the port to be free
   }
 }

@@ -13,7 +13,8 @@ import { createTrust, type Trust } from "../identity/judge.ts";
 import { ALPN } from "../protocol/frame.ts";
 import { type Probe, probeTls, somePort } from "../runtime/tls-probe.ts";
 import type { ProbeRefusal } from "./expected.ts";
-import { type Listener, type ListenerEvents, listen } from "./listener.ts";
+import { type Listener, listen } from "./listener.ts";
+import type { ListenerEvents } from "./listener-events.ts";
 import { type Credentials, listenerDefaults, type ServedOptions } from "./listener-options.ts";
 import { createTrialAuthority, type TrialAuthority, trialKey, type Validity } from "./trial-authority.ts";
 

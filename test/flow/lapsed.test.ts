@@ -102,6 +102,21 @@ test.each(lapses)("a raw client whose %s is removed while its back end is dialle
   await expect.poll(() => setup.lines("connection close")).toEqual([expect.objectContaining(refusal)]);
 });
 
+test.each([
+  ["closes", (gateway: TestGateway["gateway"]) => gateway.close()],
+  ["has drained for as long as it may", (gateway: TestGateway["gateway"]) => gateway.drain(1)],
+] as const)("a raw client whose back end is dialled while the gateway %s is ended for that", async (_, end) => {
+  const stranger = opensslClient(ca.certificate, alice);
+  const run = stranger.run(setup.rawPorts[0]!, "secret", ["-ign_eof"]);
+  await dialling();
+  await client.close();
+  await end(setup.gateway);
+  expect(sawBreak(await run)).toBe(true);
+  stranger.remove();
+  expect(setup.lines("connection close")).toContainEqual(expect.objectContaining({ protocol: "raw", pipes: 1, reason: "draining" }));
+  expect(setup.lines("refused")).toEqual([]);
+});
+
 test("a pipe that other rules let in as well is opened although they changed while it was dialled", async () => {
   const opened = client.open("slow");
   await dialling();

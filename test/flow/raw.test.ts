@@ -113,8 +113,8 @@ describe("a raw pipe", () => {
     const { ended } = await readAll(socket);
     expect(ended).toBe(true);
     socket.end(Buffer.alloc(2 * MiB));
-    await once(socket, "close");
-    expect(await settled(() => backEnd.received - before)).toBe(2 * MiB);
+    await expect.poll(() => backEnd.received - before, { timeout: 10_000 }).toBe(2 * MiB); // how its own end looks to a client on Deno is chance
+    await expect.poll(() => setup.lines("pipe close").at(-1)).toMatchObject({ target: "halfClosing", reason: "done" });
   });
 
   test("carries 32 MiB there and back unchanged", async () => {

@@ -274,24 +274,18 @@ describe("accounts", () => {
     );
   });
 
-  test("a million: bounded in memory and time", () => {
+  test("of a million identities take less than 120 bytes each and 20 us of CPU to find", () => {
     const { clock, limiter } = setup();
     const rule = ruleWith({ connects: { perSecond: 10, burst: 20 }, opens: { perSecond: 50, burst: 100 }, pipes: 100 });
     const count = 1_000_000;
     const identities = Array.from({ length: count }, (_, index) => ({ ...bob, principal: `spiffe://dev/agent/${index}` }));
     const before = process.memoryUsage();
-    let longest = 0;
+    /** CPU nanoseconds for each: what else the machine does is not in it. */
     const timed = (act: (index: number) => void): number => {
-      const begin = performance.now();
-      let last = begin;
-      for (let index = 0; index < count; index++) {
-        act(index);
-        if (index % 1_000 !== 999) continue;
-        const now = performance.now();
-        longest = Math.max(longest, now - last);
-        last = now;
-      }
-      return ((performance.now() - begin) / count) * 1e6;
+      const begin = process.cpuUsage();
+      for (let index = 0; index < count; index++) act(index);
+      const { user, system } = process.cpuUsage(begin);
+      return ((user + system) / count) * 1e3;
     };
     const first = timed((index) => void limiter.chargeRefusedOpen(identities[index]!, rule));
     const after = process.memoryUsage();
@@ -302,12 +296,8 @@ describe("accounts", () => {
     clock.advance(60_000);
     for (let index = 0; index < 20_000; index++) expect(limiter.chargeRefusedOpen(named(`late${index}`), rule)).toBe(0);
     expect(limiter.accounts).toBeLessThanOrEqual(count);
-    process.stdout.write(
-      `limiter, ${count} identities: first decision ${first.toFixed(0)} ns, another ${again.toFixed(0)} ns, ` +
-        `${bytesEach.toFixed(0)} bytes each, worst 1,000 decisions ${longest.toFixed(0)} ms\n`,
-    );
     expect(bytesEach).toBeLessThan(120);
     expect((after.heapUsed - before.heapUsed) / count).toBeLessThan(100); // garbage of the loop: nothing of it stays
-    expect(first + again).toBeLessThan(20_000); // wide: the machine is shared
+    expect(first + again).toBeLessThan(20_000); // 2,600 and 2,700 were seen on Node and Deno
   });
 });

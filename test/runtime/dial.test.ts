@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
+import { Dialler, type Dialling, type DialOptions } from "../../src/runtime/dial.ts";
 import { dialTls } from "../../src/runtime/dial-tls.ts";
 import { facts } from "../../src/runtime/facts.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
@@ -9,7 +10,7 @@ import { ChannelWatch } from "../support/channel-watch.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { freePort } from "../support/listeners.ts";
 import { createTestCa, type Issued, type LeafOptions } from "../support/mint.ts";
-import { dial, type DialOptions } from "../support/dialled.ts";
+import { dial } from "../support/dialled.ts";
 
 const ca = createTestCa();
 const day = 24 * 3_600_000;
@@ -123,19 +124,26 @@ describe("dialling a back end", () => {
     expect(clock.waiting).toBe(0);
   });
 
-  test("an abort gives up at once with cancelled and leaves no connection and no timer", async () => {
+  test("a cancel gives up at once: nothing is told any more, and no connection and no timer is left", async () => {
     const backEnd = await start(silent);
     const clock = new FakeClock();
-    const early = new AbortController();
-    early.abort();
-    expect((await failure(dial([local(backEnd)], how({ signal: early.signal, clock })))).code).toBe("cancelled");
-    const late = new AbortController();
-    const going = failure(dial([local(backEnd)], how({ signal: late.signal, clock, tls: dialTls({ ca: [ca.certificate] }) })));
-    await until(() => backEnd.connections === 1);
-    late.abort();
-    expect([(await going).code, clock.waiting]).toEqual(["cancelled", 0]);
+    const told: string[] = [];
+    const tls = dialTls({ ca: [ca.certificate] });
+    const dialler = new Dialler([local(backEnd)], { timeoutMs: 10_000, clock, tls });
+    const dialling = (): Dialling =>
+      dialler.dial({ connected: () => void told.push("connected"), failed: ({ code }) => void told.push(code) });
+    dialling().cancel();
+    expect(clock.waiting).toBe(0);
+    const { connections } = backEnd;
+    const late = dialling();
+    await until(() => backEnd.connections > connections); // it shakes hands
+    late.cancel();
+    late.cancel();
+    expect(clock.waiting).toBe(0);
     backEnd.stall(false);
-    await until(() => backEnd.sockets.size === 0 || [...backEnd.sockets].every((socket) => socket.readableEnded));
+    await until(() => [...backEnd.sockets].every((socket) => socket.readableEnded));
+    clock.advance(20_000);
+    expect(told).toEqual([]);
   });
 });
 

@@ -2,7 +2,8 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { expect } from "vitest";
-import { listen, type AnswerableRefusal, type Listener, type ListenerRefusal, type SecureConnection } from "../../src/tls/listener.ts";
+import { listen, type Listener } from "../../src/tls/listener.ts";
+import type { AnswerableRefusal, ListenerRefusal, SecureConnection } from "../../src/tls/listener-events.ts";
 import type { ListenerOptions } from "../../src/tls/listener-options.ts";
 import { doorOptions } from "./door-options.ts";
 import type { TestCa } from "./mint.ts";

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterAll, describe, expect, test } from "vitest";
 import { facts } from "../../src/runtime/facts.ts";
-import type { SecureConnection } from "../../src/tls/listener.ts";
+import type { SecureConnection } from "../../src/tls/listener-events.ts";
 import { closed, openDoor, type TestDoor } from "../support/door.ts";
 import { createTestCa } from "../support/mint.ts";
 import { opensslClient } from "../support/openssl-client.ts";
