@@ -6,7 +6,8 @@
 import type { Break } from "../base/channel.ts";
 import type { Steps } from "../base/steps.ts";
 import type { Identity } from "../identity/identity.ts";
-import { judgeStanding, type Proof } from "../identity/judge.ts";
+import { judgeStanding } from "../identity/judge.ts";
+import type { Proof } from "../identity/proven.ts";
 import type { ConnectionFacts } from "../journal.ts";
 import { denial } from "../policy/deny.ts";
 import { connectionLimits } from "../policy/policy.ts";

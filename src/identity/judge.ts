@@ -17,7 +17,7 @@ import type { Identity } from "./identity.ts";
 import { keyFault, usageFault, versionFault } from "./leaf.ts";
 import { identityOf } from "./names.ts";
 import { findPath, type Anchor, type PathResult } from "./path.ts";
-import { ProvenLeaves } from "./proven.ts";
+import { type Proof, ProvenLeaves } from "./proven.ts";
 import { Refusal, validityFault } from "./refusal.ts";
 import { revocationFault } from "./revocation.ts";
 import type { Trust } from "./trust.ts";
@@ -27,19 +27,6 @@ export { createTrust, loadTrust, type Trust, type TrustOptions } from "./trust.t
 export type Verdict =
   | { readonly ok: true; readonly identity: Identity; readonly proof: Proof }
   | { readonly ok: false; readonly reason: Reason; readonly detail: string; readonly fingerprint?: string };
-
-/** What it takes to judge a peer again when its certificates are not at hand any more. Signatures in it are facts for ever. */
-export interface Proof {
-  readonly identity: Identity;
-  /** From the leaf to the root; the leaf alone when OpenSSL proved it. */
-  readonly path: readonly [Certificate, ...Certificate[]];
-  /** CAs that were presented beside the leaf and may lead upwards by another path. */
-  readonly others: readonly Certificate[];
-  /** What the trust must still hold for the path to stand: its own part of the path; all that OpenSSL had when it alone knows the path. */
-  readonly needs: readonly Anchor[];
-  /** When time alone ends it, milliseconds since the epoch: no later than any certificate of the path, and any that it needs. */
-  readonly until: number;
-}
 
 export interface JudgeOptions {
   /** Milliseconds since the epoch. */

@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Reason } from "../base/reason.ts";
 import type { Identity } from "../identity/identity.ts";
-import type { Proof } from "../identity/judge.ts";
+import type { Proof } from "../identity/proven.ts";
 import type { Source } from "./source.ts";
 
 /** A TLS connection that is open. Its error listener is set. */

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
-import type { Proof } from "../../src/identity/judge.ts";
-import { ProvenLeaves } from "../../src/identity/proven.ts";
+import { type Proof, ProvenLeaves } from "../../src/identity/proven.ts";
 
 const proof = (fingerprint: string): Proof => ({ identity: { fingerprint } }) as Proof;
 

@@ -1,7 +1,8 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createTrust, judge, judgeAgain, judgeStanding, type Proof, type Trust } from "../../src/identity/judge.ts";
+import { createTrust, judge, judgeAgain, judgeStanding, type Trust } from "../../src/identity/judge.ts";
+import type { Proof } from "../../src/identity/proven.ts";
 import type { OnExpired } from "../../src/identity/revocation.ts";
 import { createTestCa, newKey, type Issued } from "../support/mint.ts";
 
