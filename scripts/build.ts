@@ -1,12 +1,29 @@
-/** Makes dist/ for npm: JavaScript and declarations of src/, the command executable. What was there before is gone. */
+/**
+ * Makes dist/ for npm: declarations of src/, and its JavaScript in few files, since a start that reads 130 takes a quarter longer
+ * (docs/performance.md). Packages stay packages. What was there before is gone.
+ */
 import { spawnSync } from "node:child_process";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { rolldown } from "rolldown";
 import { root } from "./tree.ts";
+
+/** The entries, by where they stand in dist/. What they share stands beside the worker, which is looked for beside the code that starts it. */
+const input = { mod: "src/mod.ts", "cli/main": "src/cli/main.ts", "parts/worker": "src/workers/worker.ts" };
+
+/** Some modules are loaded at once by one command and later by another. */
+const checks = { ineffectiveDynamicImport: false };
+
+async function bundle(): Promise<void> {
+  const built = await rolldown({ cwd: root, input, platform: "node", external: /^[^.\\/]/, checks });
+  await built.write({ dir: join(root, "dist"), format: "esm", entryFileNames: "[name].js", chunkFileNames: "parts/[name].js" });
+  await built.close();
+  chmodSync(join(root, "dist/cli/main.js"), 0o755);
+}
 
 rmSync(join(root, "dist"), { recursive: true, force: true });
 const tsc = [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"];
 const done = spawnSync(join(root, "node_modules/.bin/node"), tsc, { cwd: root, stdio: "inherit", timeout: 180_000, killSignal: "SIGKILL" });
-if (done.status === 0) chmodSync(join(root, "dist/cli/main.js"), 0o755);
 process.exitCode = done.status ?? 1;
+if (done.status === 0) await bundle();

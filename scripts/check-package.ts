@@ -8,7 +8,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { root } from "./tree.ts";
 
-const needed = ["package.json", "README.md", "LICENSE", "dist/mod.js", "dist/mod.d.ts", "dist/cli/main.js", "dist/workers/worker.js"];
+const needed = ["package.json", "README.md", "LICENSE", "dist/mod.js", "dist/mod.d.ts", "dist/cli/main.js", "dist/parts/worker.js"];
 const belongs = /^(?:package\.json|README\.md|LICENSE|dist\/.+\.(?:js|d\.ts)|docs\/.+\.(?:md|yaml)|schema\/.+\.json)$/;
 
 /** Faults of a package that holds these files; `command` is the text of dist/cli/main.js. */
@@ -18,6 +18,13 @@ export function checkContents(paths: readonly string[], command: string): string
     ...paths.filter((path) => !belongs.test(path)).map((path) => `the package should not hold ${path}`),
     ...(/^#!\/usr\/bin\/env (?:-S )?node\b/.test(command) ? [] : ["dist/cli/main.js does not start with #!/usr/bin/env node"]),
   ];
+}
+
+/** Of `files` (path to text), those that look for others beside themselves and do not stand beside them. */
+export function checkNeighbours(files: ReadonlyMap<string, string>): string[] {
+  return [...files]
+    .filter(([path, text]) => text.includes("import.meta.url") && !path.startsWith("dist/parts/"))
+    .map(([path]) => `${path} looks for the worker beside itself, which stands in dist/parts`);
 }
 
 function run(words: readonly string[]): { readonly ok: boolean; readonly stdout: string } {
@@ -44,6 +51,8 @@ function main(): string[] {
   const paths = answer?.files.map(({ path }) => path) ?? [];
   const command = join(root, "dist/cli/main.js");
   const faults = checkContents(paths, existsSync(command) ? readFileSync(command, "utf8") : "");
+  const scripts = paths.filter((path) => path.endsWith(".js"));
+  faults.push(...checkNeighbours(new Map(scripts.map((path) => [path, readFileSync(join(root, path), "utf8")]))));
   const lint = run([node, "node_modules/publint/src/cli.js", "--strict"]);
   if (!lint.ok) faults.push(`publint:\n${lint.stdout}`);
   console.log(`package: ${paths.length} files, ${faults.length} faults`);

@@ -1,12 +1,12 @@
 /**
- * The logger of the command: one JSON line an event through pino, or one readable line where a person watches a terminal.
+ * The logger of the command: one JSON line an event, or one readable line where a person watches a terminal.
  * Promises: every text field is printable and bounded, so no peer can forge a line; writing never blocks, throws or ends the
  * process, also when the reader is gone (EPIPE) or does not read: then at most `maxBufferedBytes` wait, what is over is dropped
  * and counted, and the count is logged once there is room. `flush` writes what waits before it returns.
  * Leaves to others: what is worth logging, and with which level.
  */
 import { styleText } from "node:util";
-import { pino } from "pino";
+import sonic from "sonic-boom";
 import type { LogFields, Logger, LogLevel, LogValue } from "./log.ts";
 import { printable } from "./text.ts";
 
@@ -36,7 +36,7 @@ export interface LogWriter extends Logger {
 
 export const logDefaults = { maxBufferedBytes: 4 << 20 } as const;
 
-/** Lines to stderr leave together after this time, or when there are so many. */
+/** A line to stderr leaves at once when there was none for so long; else with the others of this time, or when there are so many. */
 const BATCH_MS = 20;
 const BATCH_CHARACTERS = 16 << 10;
 
@@ -44,7 +44,7 @@ export function createLogWriter(options: LogWriterOptions): LogWriter {
   const destination = options.destination ?? openStderr();
   const wall = options.wall ?? Date.now;
   const { format, colour } = logForm(options);
-  const write = format === "pretty" ? prettyWriter({ destination, wall, colour }) : jsonWriter({ destination, wall, level: options.level });
+  const write = format === "pretty" ? prettyWriter({ destination, wall, colour }) : jsonWriter({ destination, wall });
   const at = (level: LogLevel): Logger["info"] =>
     ranks[level] < ranks[options.level] ? nothing : (event, fields) => write(level, { event, ...fields });
   const lines = (text: string): void => destination.write(text);
@@ -76,26 +76,15 @@ function safe(value: LogValue): LogValue {
   return value;
 }
 
-function jsonWriter({ destination, wall, level }: WriterOptions & { readonly level: LogLevel }): Write {
+function jsonWriter({ destination, wall }: WriterOptions): Write {
   let at = -1;
-  let text = "";
-  const out = pino(
-    {
-      level,
-      base: null,
-      timestamp: () => {
-        const now = wall();
-        if (now !== at) text = `,"time":"${new Date((at = now)).toISOString()}"`;
-        return text;
-      },
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    destination,
-  );
-  return (rank, entry) => {
-    const line: Record<string, LogValue> = {};
-    for (const [name, value] of Object.entries(entry)) if (value !== undefined) line[name] = safe(value);
-    out[rank](line);
+  let time = "";
+  return (level, entry) => {
+    const now = wall();
+    if (now !== at) time = new Date((at = now)).toISOString();
+    const line: Record<string, LogValue> = { level, time };
+    for (const [name, value] of Object.entries(entry)) line[name] = safe(value);
+    destination.write(`${JSON.stringify(line)}\n`);
   };
 }
 
@@ -123,7 +112,7 @@ function shown(value: LogValue): string {
 
 /** Lines to stderr: written in the background, bounded; a broken stderr swallows them. */
 function openStderr(): LogDestination {
-  const stream = pino.destination({ fd: 2, sync: false, maxLength: logDefaults.maxBufferedBytes });
+  const stream = new sonic.SonicBoom({ fd: 2, sync: false, maxLength: logDefaults.maxBufferedBytes });
   let dropped = 0;
   let broken = false;
   let batch = "";
@@ -131,9 +120,11 @@ function openStderr(): LogDestination {
   const push = (): void => {
     clearTimeout(timer);
     timer = undefined;
+    if (batch === "") return;
+    timer = setTimeout(push, BATCH_MS);
     const lines = batch;
     batch = "";
-    if (lines !== "" && !broken) stream.write(lines);
+    if (!broken) stream.write(lines);
   };
   stream.on("drop", (lines: string) => (dropped += lines.split("\n").length - 1));
   stream.on("error", () => {
@@ -150,7 +141,7 @@ function openStderr(): LogDestination {
       // A write costs more than the connection that it tells of, so the lines of a moment share one.
       batch += line;
       if (batch.length >= BATCH_CHARACTERS) push();
-      else timer ??= setTimeout(push, BATCH_MS);
+      else timer ??= setTimeout(push, 0);
     },
     flush() {
       push();

@@ -1,6 +1,5 @@
 #!/usr/bin/env -S node --disable-sigusr1 --initial-old-space-size=64
 /** The command's first step: runs it, flushes what was said, and exits with its status. */
-import process from "node:process";
 import { tuneMemory } from "../runtime/memory.ts";
 import { Status } from "./exit.ts";
 import { run } from "./program.ts";

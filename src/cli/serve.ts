@@ -2,7 +2,6 @@
  * Runs a gateway until it is told to stop: the part that `gateway` and `demo` share. Promises: it says where it listens only once it
  * does; SIGTERM and SIGINT drain, a second one ends it at once; the log is out before the process ends.
  */
-import { serveAdmin } from "../admin.ts";
 import { addressText } from "../base/address.ts";
 import { PipegateError } from "../base/error.ts";
 import { systemClock, within } from "../base/clock.ts";
@@ -50,7 +49,10 @@ export async function serve(config: Config & { readonly files?: readonly string[
       reloader = new Reloader(config.files ?? [], { gateway, clock: systemClock, load, watch });
     }
     const reload = reloader && ((): Promise<Outcome> => reloader!.request());
-    if (config.admin) admin = await serveAdmin(gateway, config.admin.listen, reload === undefined ? {} : { reload });
+    if (config.admin) {
+      const { serveAdmin } = await import("../admin.ts"); // with node:http
+      admin = await serveAdmin(gateway, config.admin.listen, reload === undefined ? {} : { reload });
+    }
     for (const warning of config.warnings) log.warn("config", { detail: warning });
     await ready(addresses.map(addressText), log);
     await Promise.race([stop.first, failed]);

@@ -1,6 +1,6 @@
 /** Each of the repository's own rules must see what is planted, and leave alone what is right. */
 import { describe, expect, test } from "vitest";
-import { checkContents } from "../../scripts/check-package.ts";
+import { checkContents, checkNeighbours } from "../../scripts/check-package.ts";
 import { checkCases, checkText, checkVersions } from "../../scripts/check-repository.ts";
 
 const head = "/** A file. */\n";
@@ -62,7 +62,7 @@ describe("the package's contents", () => {
     "dist/mod.js",
     "dist/mod.d.ts",
     "dist/cli/main.js",
-    "dist/workers/worker.js",
+    "dist/parts/worker.js",
     "docs/protocol.md",
     "schema/config.json",
   ];
@@ -79,4 +79,10 @@ describe("the package's contents", () => {
   ])("are faulty with %s", (_, paths, command) => {
     expect(checkContents(paths, command)).toHaveLength(1);
   });
+});
+
+test("code of the package that starts a worker stands where the worker does", () => {
+  const text = 'const program = new URL("worker", import.meta.url);';
+  expect(checkNeighbours(new Map([["dist/parts/leader.js", text]]))).toEqual([]);
+  expect(checkNeighbours(new Map([["dist/cli/main.js", text]]))).toHaveLength(1);
 });
