@@ -65,8 +65,8 @@ class Way implements ChannelEvents {
   readonly #source: Channel;
   readonly #gate: Gate | undefined;
   readonly #pipe: Joined;
-  #held: Uint8Array | undefined;
-  #heldLast = false;
+  /** Asked for, and not admitted yet. */
+  #held: { readonly chunk: Uint8Array; readonly last: boolean } | undefined;
   #resume: (() => void) | undefined;
 
   constructor(pipe: Joined, ends: { readonly source: Channel; readonly sink: Channel; readonly gate: Gate | undefined }) {
@@ -78,8 +78,7 @@ class Way implements ChannelEvents {
 
   data(chunk: Uint8Array, last: boolean): void {
     if (this.#gate !== undefined && !this.#gate.admit(chunk.length, last ? 1 : 0, (this.#resume ??= () => this.#admitted()))) {
-      this.#held = chunk;
-      this.#heldLast = last;
+      this.#held = { chunk, last };
       this.waits = "limit";
       this.#source.pause();
       return;
@@ -97,11 +96,11 @@ class Way implements ChannelEvents {
   }
 
   #admitted(): void {
-    const chunk = this.#held;
-    if (chunk === undefined) return;
+    const held = this.#held;
+    if (held === undefined) return;
     this.#held = undefined;
     this.waits = undefined;
-    this.#pass(chunk, this.#heldLast);
+    this.#pass(held.chunk, held.last);
     if (this.waits === undefined) this.#source.resume();
   }
 

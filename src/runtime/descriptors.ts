@@ -36,18 +36,14 @@ export function createDescriptors({ limit, used, taken = new Int32Array(2), thre
   const reserve = Math.max(RESERVE, Math.ceil(limit / RESERVE_PART));
   const seats = Math.max(2, limit - used - reserve);
   const maxClients = Math.floor(seats / 2);
-  const once = (act: () => void): (() => void) => {
-    let isDone = false;
-    return () => {
-      if (isDone) return;
-      isDone = true;
-      act();
-    };
-  };
   /** The place in `taken`. */
   const take = (of: 0 | 1, most: number): (() => void) | undefined => {
-    const giveBack = (): void => void Atomics.sub(taken, of, 1);
-    if (Atomics.add(taken, of, 1) < most && Atomics.load(taken, 0) + Atomics.load(taken, 1) <= seats) return once(giveBack);
+    let isTaken = true;
+    const giveBack = (): void => {
+      if (isTaken) Atomics.sub(taken, of, 1);
+      isTaken = false;
+    };
+    if (Atomics.add(taken, of, 1) < most && Atomics.load(taken, 0) + Atomics.load(taken, 1) <= seats) return giveBack;
     giveBack();
     return undefined;
   };

@@ -63,12 +63,17 @@ export function createServer(options: TlsServerOptions, events: TlsServerEvents)
   };
   prepare(options)();
   server.on("connection", (socket) => {
-    socket.on("error", () => socket.destroy());
+    socket.on("error", destroySelf);
     if (events.accepted(socket)) start(socket);
     else socket.destroy();
   });
   server.on("error", (error) => events.troubled(error));
   return { server, prepare };
+}
+
+/** One for all: each connection keeps its listeners. */
+function destroySelf(this: Socket): void {
+  this.destroy();
 }
 
 interface HandshakeEvents {
@@ -98,7 +103,7 @@ type Internal = TLSSocket & { readonly _parent?: Socket };
 function plainHandshakes(options: TlsOptions, events: HandshakeEvents): Start {
   const server = createTlsServer(options);
   server.on("secureConnection", (socket: Internal) => {
-    socket.on("error", () => socket.destroy());
+    socket.on("error", destroySelf);
     socket.allowHalfOpen = true;
     const below = socket._parent;
     if (below === undefined) socket.destroy();
@@ -142,7 +147,7 @@ function gatedHandshakes(options: TlsOptions, events: HandshakeEvents): Start {
   const create = (): Slot => {
     const slot: Slot = { server: createTlsServer(options), current: undefined };
     slot.server.on("secureConnection", (socket) => {
-      socket.on("error", () => socket.destroy());
+      socket.on("error", destroySelf);
       const current = finish(slot, socket);
       if (current === undefined) return void socket.destroy();
       const { below, gate } = current;

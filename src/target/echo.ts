@@ -15,11 +15,14 @@ interface Waiting {
   readonly last: boolean;
 }
 
+/** Of all that have nothing waiting: most, most of the time. */
+const none: Waiting[] = [];
+
 class Echo implements Channel {
   readonly messages: boolean;
   #events: ChannelEvents | undefined;
   #paused = false;
-  #waiting: Waiting[] = [];
+  #waiting = none;
   #bytes = 0;
   /** `write` returned false and `drained` is owed. */
   #isFull = false;
@@ -49,6 +52,7 @@ class Echo implements Channel {
       this.#delivering = false;
       if (this.#waiting.length > 0 || this.#ending) this.#deliver();
     } else {
+      if (this.#waiting === none) this.#waiting = [];
       this.#waiting.push({ chunk: length <= SMALL_BYTES ? new Uint8Array(chunk) : chunk, last: ends });
       this.#bytes += length + CHUNK_BYTES;
     }
@@ -88,7 +92,7 @@ class Echo implements Channel {
       this.#bytes -= chunk.length + CHUNK_BYTES;
       events.data(chunk, last);
     }
-    this.#waiting.splice(0, given);
+    this.#waiting = given === this.#waiting.length ? none : this.#waiting.slice(given);
     this.#delivering = false;
     if (this.#isOver || this.#paused || this.#waiting.length > 0) return;
     if (this.#ending) {
@@ -104,7 +108,7 @@ class Echo implements Channel {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#broken = broken;
-    this.#waiting = [];
+    this.#waiting = none;
     this.#bytes = 0;
     const events = this.#events;
     if (events !== undefined) queueMicrotask(() => events.closed(broken));
