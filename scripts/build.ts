@@ -17,7 +17,13 @@ const checks = { ineffectiveDynamicImport: false };
 
 async function bundle(): Promise<void> {
   const built = await rolldown({ cwd: root, input, platform: "node", external: /^[^.\\/]/, checks });
-  await built.write({ dir: join(root, "dist"), format: "esm", entryFileNames: "[name].js", chunkFileNames: "parts/[name].js" });
+  await built.write({
+    dir: join(root, "dist"),
+    format: "esm",
+    entryFileNames: "[name].js",
+    chunkFileNames: "parts/[name].js",
+    comments: false,
+  });
   await built.close();
   chmodSync(join(root, "dist/cli/main.js"), 0o755);
 }
