@@ -1,6 +1,6 @@
 /**
- * What leaves a session: control frames first, then the streams that have something to send in turn, by weight, within the credit
- * that the peer gave. What one turn of the event loop brings leaves in one write.
+ * What leaves a session: control frames first, then the streams that have something to send in turn, those with little before those
+ * with much, by weight, within the credit that the peer gave. What one turn of the event loop brings leaves in one write.
  * Promises: no stream starves another; payload never passes the session's credit. Leaves to others: frames' meaning, streams' own credit.
  */
 import type { Buffer } from "node:buffer";
@@ -13,6 +13,8 @@ import { Writer, type Transport } from "./writer.ts";
 const QUANTUM = 16 << 10;
 /** Filled or queued bytes that are flushed at once. */
 const FLUSH_AT = 16 << 10;
+/** Who has less than this to send is let pass those who have more. */
+const LITTLE = 16 << 10;
 
 export interface SenderOptions {
   readonly transport: Transport;
@@ -21,20 +23,40 @@ export interface SenderOptions {
   overflowed(): void;
 }
 
+/** Streams one behind the other, by their own `next`. */
+class Line {
+  head: Stream | undefined;
+  #tail: Stream | undefined;
+
+  push(stream: Stream): void {
+    stream.next = undefined;
+    if (this.#tail === undefined) this.head = stream;
+    else this.#tail.next = stream;
+    this.#tail = stream;
+  }
+
+  /** Without its first. */
+  take(): void {
+    const stream = this.head;
+    this.head = stream?.next;
+    if (this.head === undefined) this.#tail = undefined;
+    if (stream !== undefined) stream.next = undefined;
+  }
+}
+
 export class Sender {
   readonly #writer: Writer;
   readonly #clock: Clock;
   readonly #overflowed: () => void;
   #limit = 0;
   #used = 0;
-  #head: Stream | undefined;
-  #tail: Stream | undefined;
+  /** Streams with little to send, each for one turn; all others. */
+  readonly #little = new Line();
+  readonly #much = new Line();
   #stopped = false;
   #holding = false;
   #pumping = false;
   #scheduled = false;
-  /** The first stream in line was stopped in its turn by a full socket. */
-  #midTurn = false;
   readonly #soonPump = (): void => {
     this.#scheduled = false;
     this.pump();
@@ -60,7 +82,7 @@ export class Sender {
   }
   /** Where a frame may go straight into the slab: nothing else waits. */
   get direct(): Writer | undefined {
-    return this.#head === undefined && !this.#writer.blocked ? this.#writer : undefined;
+    return this.#little.head === undefined && this.#much.head === undefined && !this.#writer.blocked ? this.#writer : undefined;
   }
 
   /** Raises what the peer lets the session send. */
@@ -83,14 +105,11 @@ export class Sender {
     this.#holding = true;
   }
 
-  /** Puts a stream in line. */
+  /** Puts a stream in line: one that has little to say before those that have much. */
   enqueue(stream: Stream): void {
     if (!stream.queued) {
       stream.queued = true;
-      stream.next = undefined;
-      if (this.#tail === undefined) this.#head = stream;
-      else this.#tail.next = stream;
-      this.#tail = stream;
+      (stream.waiting < LITTLE ? this.#little : this.#much).push(stream);
     }
     this.touched();
     if (stream.waiting >= FLUSH_AT && !this.#holding) this.pump();
@@ -111,29 +130,32 @@ export class Sender {
     if (this.#pumping || this.#stopped) return;
     this.#pumping = true;
     const writer = this.#writer;
-    while (this.#head !== undefined && !writer.blocked && this.left >= FRAME_COST) {
-      const stream: Stream = this.#head;
-      if (!this.#midTurn) stream.deficit += (QUANTUM * stream.weight) >>> 4;
-      this.#midTurn = false;
-      let cost = 1;
-      while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendOne(writer)) > 0) stream.deficit -= cost;
-      if (stream.deficit > 0 && writer.blocked && stream.sendable) {
-        this.#midTurn = true; // its turn goes on when the socket has room
-        stream.afterSend();
-        break;
-      }
-      this.#head = stream.next;
-      if (this.#head === undefined) this.#tail = undefined;
-      stream.next = undefined;
-      stream.queued = false;
-      if (cost === 0 || !stream.sendable) stream.deficit = 0;
-      if (stream.sendable) this.enqueue(stream);
-      stream.afterSend();
-      if (cost === 0 && this.left <= FRAME_COST) break; // the session's credit is used up
+    while (this.left >= FRAME_COST && !writer.blocked) {
+      const line = this.#little.head === undefined ? this.#much : this.#little;
+      if (line.head === undefined || !this.#turn(line.head, line)) break;
     }
     this.#pumping = false;
     writer.flush();
     if (writer.overflow) this.#overflowed();
+  }
+
+  /** The turn of `stream`, the first in `line`; false when it was cut off and nobody else can go on. */
+  #turn(stream: Stream, line: Line): boolean {
+    const writer = this.#writer;
+    if (stream.deficit <= 0) stream.deficit += (QUANTUM * stream.weight) >>> 4; // else its turn was cut off by a full socket
+    let cost = 1;
+    while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendOne(writer)) > 0) stream.deficit -= cost;
+    if (stream.deficit > 0 && writer.blocked && stream.sendable) {
+      stream.afterSend();
+      return false;
+    }
+    if (cost === 0 || !stream.sendable) stream.deficit = 0;
+    line.take();
+    stream.afterSend();
+    // Who was let pass stays in line, though nothing may be left: else who writes little again and again would always be first.
+    if (line === this.#little || stream.sendable) this.#much.push(stream);
+    else stream.queued = false;
+    return cost > 0 || this.left > FRAME_COST; // else the session's credit is used up
   }
 
   /** Hands over what is filled and this last frame, whatever waits, so that the reason is not lost to a full socket. */

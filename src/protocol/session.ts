@@ -10,7 +10,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { ControlBudget } from "./budget.ts";
 import { NO_ERROR, toCode } from "./code.ts";
 import { Decoder } from "./decoder.ts";
-import { ProtocolFault } from "./fault.ts";
+import { breakOf } from "./fault.ts";
 import * as wire from "./frame.ts";
 import { Resumed, Type } from "./frame.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -76,6 +76,7 @@ export class Session {
     this.#roster = new Roster(parts, { finished: (stream) => this.#finished(stream), released: () => this.#closeWhenDrained() });
     this.#incoming = new Incoming(parts, {
       roster: this.#roster,
+      rest: () => transport.rest?.(),
       hello: (peer) => this.#onHello(peer),
       welcome: (peer) => this.#onWelcome(peer),
       refused: (broken) => this.#onRefused(broken),
@@ -128,10 +129,9 @@ export class Session {
     try {
       this.#decoder.feed(chunk);
     } catch (fault) {
-      if (fault instanceof ProtocolFault) this.close({ reason: fault.reason, detail: fault.message });
-      else this.close({ reason: "internal", detail: fault instanceof Error ? (fault.stack ?? fault.message) : String(fault) });
-      return;
+      return this.close(breakOf(fault));
     }
+    this.#incoming.took(chunk.length);
     this.#sender.pump();
   }
 

@@ -2,7 +2,7 @@
  * Turns frames into few large writes: one slab is filled, then handed to the transport as one write. Control frames go first
  * and are never held back by payload; payload is put only while less than 64 KiB waits in the transport.
  * Promises: memory bounded by one slab, 128 KiB in the transport, and 256 KiB of control frames (`overflow` beyond).
- * Leaves to others: which stream may send (session.ts), when to flush.
+ * Leaves to others: which stream may send, and when (sender.ts) to flush.
  */
 import { Buffer } from "node:buffer";
 import { HEADER, putHeader, Type } from "./frame.ts";
@@ -13,6 +13,8 @@ export interface Transport {
   /** Ends our direction after what was written. */
   end(): void;
   destroy(): void;
+  /** Reads nothing more in this turn of the event loop; it may be read all the same. */
+  rest?(): void;
 }
 
 const SLAB = 64 << 10;

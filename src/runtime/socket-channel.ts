@@ -1,12 +1,13 @@
 /**
  * A connected socket (TCP, unix, TLS) as a byte channel. Promises, beyond base/channel.ts: what one turn of the event loop brings
- * leaves in one write; a close without an end, an error, or bytes that could not be sent are a break, never an end; `reset` leaves no
+ * leaves in one write (turn.ts); a close without an end, an error, or bytes that could not be sent are a break, never an end; `reset` leaves no
  * clean end behind where the transport has a way to say so (RST; no close_notify under TLS; a unix socket can only close).
  * Leaves to others: connecting, handshakes, deadlines, and what a half-closed pipe that does not move deserves (pipe/).
  */
 import { Socket } from "node:net";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import type { Reason } from "../base/reason.ts";
+import { flushSoon, NEVER, type Written } from "./turn.ts";
 
 export interface SocketChannelOptions {
   /** What a break that the other side or the network caused is called: `target_reset` for a back end, `session_lost` for a client. */
@@ -32,15 +33,6 @@ export function socketChannel(socket: Socket, options: SocketChannelOptions): Ch
   return new SocketChannel(socket, options);
 }
 
-/** Channels that have something to send in this turn. */
-let dirty: SocketChannel[] = [];
-
-function flushDirty(): void {
-  const channels = dirty;
-  dirty = [];
-  for (const channel of channels) channel.flush();
-}
-
 /** Where small chunks are copied together. No byte of it is written twice: the sockets still read what was handed over. */
 interface Slab {
   readonly bytes: Uint8Array;
@@ -54,7 +46,7 @@ const OWN_SLAB_BYTES = 16 << 10;
 /** The slab of all channels whose sockets take what they are given. One that waits has its own, or it would pin this one. */
 let shared: Slab = newSlab(0);
 
-class SocketChannel implements Channel {
+class SocketChannel implements Channel, Written {
   readonly messages = false;
   readonly #socket: Socket;
   readonly #options: SocketChannelOptions;
@@ -62,9 +54,10 @@ class SocketChannel implements Channel {
 
   // Our direction. One batch at a time is with the socket; what comes meanwhile waits here.
   #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  pendingBytes = 0;
   #ownSlab: Slab | undefined;
   #isDirty = false;
+  #lastTurn = NEVER;
   #isFull = false;
   #finishing = false;
 
@@ -111,15 +104,15 @@ class SocketChannel implements Channel {
     const waits = this.#socket.writableLength;
     if (length <= (waits === 0 ? SMALL_BYTES : SMALL_WAITING_BYTES)) this.#addSmall(chunk, waits);
     else this.#pending.push(chunk);
-    this.#pendingBytes += length;
+    this.pendingBytes += length;
     if (waits === 0) {
-      if (this.#pendingBytes >= FLUSH_BYTES) this.#send();
+      if (this.pendingBytes >= FLUSH_BYTES) this.#send();
       else if (!this.#isDirty) {
         this.#isDirty = true;
-        if (dirty.push(this) === 1) setImmediate(flushDirty);
+        this.#lastTurn = flushSoon(this, this.#lastTurn);
       }
     }
-    this.#isFull = this.#pendingBytes + this.#socket.writableLength >= HIGH_BYTES;
+    this.#isFull = this.pendingBytes + this.#socket.writableLength >= HIGH_BYTES;
     return !this.#isFull;
   }
 
@@ -142,7 +135,7 @@ class SocketChannel implements Channel {
     } else this.#pending.push(slab.bytes.subarray(start, slab.used));
   }
 
-  /** The turn is over. */
+  /** The turn is over, or we need not wait for that. */
   flush(): void {
     this.#isDirty = false;
     if (this.#broken === undefined && this.#socket.writableLength === 0) this.#send();
@@ -153,7 +146,7 @@ class SocketChannel implements Channel {
     const last = chunks.pop();
     if (last === undefined) return;
     this.#pending = [];
-    this.#pendingBytes = 0;
+    this.pendingBytes = 0;
     this.#ownSlab = undefined;
     const socket = this.#socket;
     if (chunks.length === 0) {
@@ -170,7 +163,7 @@ class SocketChannel implements Channel {
   readonly #written = (): void => {
     if (this.#broken !== undefined || this.#isOver) return;
     if (!this.#isDirty && this.#socket.writableLength === 0) this.#send();
-    if (!this.#isFull || this.#finishing || this.#pendingBytes + this.#socket.writableLength >= LOW_BYTES) return;
+    if (!this.#isFull || this.#finishing || this.pendingBytes + this.#socket.writableLength >= LOW_BYTES) return;
     this.#isFull = false;
     this.#events?.drained();
   };
@@ -273,7 +266,7 @@ class SocketChannel implements Channel {
 
   #drop(): void {
     this.#pending = [];
-    this.#pendingBytes = 0;
+    this.pendingBytes = 0;
     if (this.#broken !== undefined) this.#inbox = [];
   }
 }

@@ -7,6 +7,7 @@
 import { isIP } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import type { SocketAddress } from "../base/address.ts";
+import { restReading } from "./rest.ts";
 
 export interface DialOptions {
   readonly certificate: string;
@@ -33,6 +34,7 @@ export interface TlsConnection {
   write(chunk: Uint8Array, written: () => void): void;
   end(): void;
   destroy(): void;
+  rest(): void;
 }
 
 type Phase = "credentials" | "dial" | "handshake";
@@ -140,6 +142,9 @@ class OpenConnection implements TlsConnection {
   }
   destroy(): void {
     this.#socket.destroy();
+  }
+  rest(): void {
+    restReading(this.#socket);
   }
   #close(): void {
     if (this.#closed) return;

@@ -227,16 +227,16 @@ describe("fairness", () => {
     expect(Math.max(...shares) / mean).toBeLessThan(1.5);
   });
 
-  test("lets a small message pass a bulk stream within one slab", () => {
+  test.each([1, 60])("lets a small message pass %i bulk streams within one slab", (count) => {
     const pair = sessionPair();
     pair.clock.turn();
-    const bulk = pair.client.open("bulk", { messages: false });
+    const bulks = Array.from({ length: count }, () => pair.client.open("bulk", { messages: false }));
     const small = pair.client.open("small", { messages: true });
     pair.clock.turn();
     for (const stream of pair.incoming) new Collected(stream);
     pair.clock.turn();
     pair.toGateway.held = true;
-    while (bulk.write(Buffer.alloc(64 << 10), false)) pair.clock.turn();
+    for (const bulk of bulks) while (bulk.write(Buffer.alloc(64 << 10), false)) pair.clock.turn();
     small.write(Buffer.from("tick"), true);
     const before = pair.toGateway.bytes;
     pair.toGateway.release();
