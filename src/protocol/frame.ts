@@ -45,6 +45,8 @@ export const MAX_METADATA = 4096;
 export const MAX_REASON = 256;
 export const MAX_STREAM_ID = 0x7fffffff;
 /** Largest NOTICE payload in bytes, how many of a session are sent and read, and the last moment that one can name: the end of the year 9999. */
+/** What every peer takes as the payload of a DATA frame. */
+export const MIN_PAYLOAD = 1024;
 export const MAX_NOTICE = 1024;
 export const MAX_NOTICES = 16;
 export const MAX_MOMENT_S = 253_402_300_799;

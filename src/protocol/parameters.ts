@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { ProtocolFault } from "./fault.ts";
-import { getU64, putU64 } from "./frame.ts";
+import { getU64, MIN_PAYLOAD, putU64 } from "./frame.ts";
 import { decodeText } from "./text.ts";
 import { CRITICAL, type Tlv } from "./tlv.ts";
 
@@ -109,7 +109,7 @@ export function decodeParameters(entries: readonly Tlv[]): Parameters {
         read.software = decodeText(entry.value, 0, entry.value.length);
         break;
       case Key.MAX_PAYLOAD:
-        read.maxPayload = readU32(entry, { min: 1024, max: 65_535 });
+        read.maxPayload = readU32(entry, { min: MIN_PAYLOAD, max: 65_535 });
         break;
       case Key.SESSION_LIMIT:
         read.sessionLimit = entry.value.length === 8 ? getU64(entry.value, 0) : -1;

@@ -144,7 +144,7 @@ export class Sender {
     const writer = this.#writer;
     if (stream.deficit <= 0) stream.deficit += (QUANTUM * stream.weight) >>> 4; // else its turn was cut off by a full socket
     let cost = 1;
-    while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendOne(writer)) > 0) stream.deficit -= cost;
+    while (stream.deficit > 0 && !writer.blocked && (cost = stream.sendSome(writer)) > 0) stream.deficit -= cost;
     if (stream.deficit > 0 && writer.blocked && stream.sendable) {
       stream.afterSend();
       return false;

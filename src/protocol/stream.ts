@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST } from "./frame.ts";
+import { Outbox } from "./outbox.ts";
 import type { Tlv } from "./tlv.ts";
 import type { ReceiveWindow } from "./window.ts";
 import type { Writer } from "./writer.ts";
@@ -37,16 +38,15 @@ const HIGH_WATER = 64 << 10;
 /** Chunks below this are copied when they wait, so that they do not keep a whole record alive. */
 const COPY_BELOW = 4 << 10;
 
-interface Piece {
+interface Arrived {
   readonly chunk: Uint8Array;
   readonly last: boolean;
-}
-
-interface Arrived extends Piece {
   readonly cost: number;
 }
 
 const nothing = Buffer.alloc(0);
+/** Of all streams that never had to wait. */
+const none = new Outbox();
 
 export interface StreamInit {
   readonly target: string;
@@ -91,10 +91,7 @@ export class Stream implements Channel {
 
   #sendLimit: number;
   #sendUsed = 0;
-  readonly #outbox = new Queue<Piece>();
-  /** Of the first piece of the outbox: what was sent of it. */
-  #outboxOffset = 0;
-  #outboxBytes = 0;
+  #outbox = none;
   #wantsDrained = false;
   #ending = false;
   #finSent = false;
@@ -126,7 +123,7 @@ export class Stream implements Channel {
   }
   /** Bytes that wait to be sent. */
   get waiting(): number {
-    return this.#outboxBytes;
+    return this.#outbox.bytes;
   }
 
   // ---- Channel: what the holder calls
@@ -141,7 +138,7 @@ export class Stream implements Channel {
     const end = this.messages && last;
     if (chunk.length === 0 && !end) return true;
     const cost = FRAME_COST + chunk.length;
-    const writer = this.#outboxBytes === 0 && this.#outbox.length === 0 && this.id !== 0 ? this.#owner.direct : undefined;
+    const writer = this.#outbox.empty && this.id !== 0 ? this.#owner.direct : undefined;
     if (
       writer !== undefined &&
       chunk.length <= this.#owner.maxPayload &&
@@ -154,10 +151,10 @@ export class Stream implements Channel {
       this.#owner.touched();
       return true;
     }
-    this.#outbox.push({ chunk: chunk.length < COPY_BELOW ? Buffer.from(chunk) : chunk, last: end });
-    this.#outboxBytes += chunk.length + FRAME_COST;
+    if (this.#outbox === none) this.#outbox = new Outbox();
+    this.#outbox.push(chunk, { id: this.id, last: end });
     if (this.sendable) this.#owner.ready(this);
-    this.#wantsDrained = this.#outboxBytes >= HIGH_WATER;
+    this.#wantsDrained = this.#outbox.bytes >= HIGH_WATER;
     return !this.#wantsDrained;
   }
 
@@ -205,8 +202,7 @@ export class Stream implements Channel {
   get sendable(): boolean {
     if (this.#closed || this.id === 0) return false;
     const left = this.#sendLimit - this.#sendUsed;
-    const head = this.#outbox.first;
-    if (head !== undefined) return left > FRAME_COST || (left === FRAME_COST && head.chunk.length === 0);
+    if (!this.#outbox.empty) return left > FRAME_COST || (left === FRAME_COST && this.#outbox.nextIsEmpty);
     return this.#ending && !this.#finSent && left >= FRAME_COST;
   }
 
@@ -218,40 +214,22 @@ export class Stream implements Channel {
     return true;
   }
 
-  /** Puts one frame of what waits; its cost, or 0 when nothing may go now. */
-  sendOne(writer: Writer): number {
+  /** Puts what waits, until the turn is over; its cost, or 0 when nothing may go now. */
+  sendSome(writer: Writer): number {
     if (!this.sendable) return 0;
-    const room = Math.min(this.#sendLimit - this.#sendUsed, this.#owner.sendLeft) - FRAME_COST;
-    const head = this.#outbox.first;
-    if (room < 0) return 0;
-    if (head === undefined) {
-      this.#finSent = true;
-      writer.data(this.id, Flag.FIN, nothing, 0, 0);
-      return this.#spent(FRAME_COST);
-    }
-    const start = this.#outboxOffset;
-    const left = head.chunk.length - start;
-    const length = Math.min(left, this.#owner.maxPayload, room);
-    if (length === 0 && left > 0) return 0;
-    const whole = length === left;
-    let flags = whole && head.last ? Flag.END_MESSAGE : 0;
-    if (whole) {
-      this.#outboxOffset = 0;
-      this.#outbox.take();
-      this.#outboxBytes -= length + FRAME_COST;
-      if (this.#ending && this.#outbox.length === 0) {
-        flags |= Flag.FIN;
-        this.#finSent = true;
-      }
-    } else {
-      this.#outboxOffset = start + length;
-      this.#outboxBytes -= length;
-    }
-    writer.data(this.id, flags, head.chunk, start, start + length);
-    return this.#spent(FRAME_COST + length);
-  }
-
-  #spent(cost: number): number {
+    const room = Math.min(this.#sendLimit - this.#sendUsed, this.#owner.sendLeft);
+    if (room < FRAME_COST) return 0;
+    let cost = FRAME_COST;
+    if (this.#outbox.empty) writer.data(this.id, Flag.FIN, nothing, 0, 0);
+    else
+      cost = this.#outbox.put(writer, {
+        id: this.id,
+        room,
+        wanted: this.deficit,
+        maxPayload: this.#owner.maxPayload,
+        ending: this.#ending,
+      });
+    if (this.#ending && this.#outbox.empty) this.#finSent = true;
     this.#sendUsed += cost;
     this.#owner.sent(cost);
     return cost;
@@ -259,7 +237,7 @@ export class Stream implements Channel {
 
   /** After the session sent what it could: tells the holder to write on, or that all is done. */
   afterSend(): void {
-    if (this.#wantsDrained && this.#outboxBytes < HIGH_WATER / 2) {
+    if (this.#wantsDrained && this.#outbox.bytes < HIGH_WATER / 2) {
       this.#wantsDrained = false;
       this.#events?.drained();
     }
@@ -335,7 +313,6 @@ export class Stream implements Channel {
     this.#closed = true;
     this.#outbox.clear();
     this.#inbox.clear();
-    this.#outboxBytes = 0;
     this.#owner.finished(this);
     this.onBroken?.(broken);
     this.#owner.later(() => this.#events?.closed(broken));

@@ -88,6 +88,13 @@ export class Writer {
     this.#position = position + HEADER + length;
   }
 
+  /** DATA frames that are whole already, of `bytes` from `start` to `end`. */
+  frames(bytes: Uint8Array, start: number, end: number): void {
+    this.#reserve(end - start);
+    (this.#slab as Buffer).set(bytes.subarray(start, end), this.#position);
+    this.#position += end - start;
+  }
+
   /** Hands what is filled to the transport. */
   flush(): void {
     const slab = this.#slab;

@@ -1,0 +1,89 @@
+import { Buffer } from "node:buffer";
+import { describe, expect, test } from "vitest";
+import { Flag, FRAME_COST } from "../../src/protocol/frame.ts";
+import { Outbox } from "../../src/protocol/outbox.ts";
+import { Writer } from "../../src/protocol/writer.ts";
+import { cutFrames, type SeenFrame } from "../support/raw-peer.ts";
+
+const ID = 7;
+const MAX_PAYLOAD = 16_376;
+
+/** A writer whose frames can be looked at. */
+function writing(): { readonly writer: Writer; frames(): SeenFrame[] } {
+  const sent: Buffer[] = [];
+  const transport = { write: (chunk: Buffer, written: () => void) => (sent.push(Buffer.from(chunk)), written()), end() {}, destroy() {} };
+  const writer = new Writer(transport, () => {});
+  return { writer, frames: () => (writer.flush(), cutFrames(Buffer.concat(sent.splice(0)))) };
+}
+
+interface Turn {
+  readonly room?: number;
+  readonly wanted?: number;
+  readonly ending?: boolean;
+}
+
+function put(outbox: Outbox, { writer, room = 1 << 20, wanted = 1 << 20, ending = false }: Turn & { readonly writer: Writer }): number {
+  return outbox.put(writer, { id: ID, room, wanted, maxPayload: MAX_PAYLOAD, ending });
+}
+
+/** A number below `limit`, the same ones in every run. */
+function dice(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => (state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0) % limit;
+}
+
+const sizes = [0, 1, 64, 256, 1024, 1025, 4095, 4096, 40_000] as const;
+
+describe("what waits leaves in order and whole, whatever may go at a time", () => {
+  test.each(Array.from({ length: 40 }, (_, seed) => seed))("seed %i", (seed) => {
+    const roll = dice(seed + 1);
+    const outbox = new Outbox();
+    const { writer, frames } = writing();
+    const messages: Buffer[] = [];
+    const seen: Buffer[] = [];
+    let part: Buffer[] = [];
+    let cost = 0;
+    let counted = 0;
+    for (let step = 0; step < 400 || !outbox.empty; step++) {
+      if (step < 400 && roll(2) === 0) {
+        const message = Buffer.alloc(sizes[roll(sizes.length)]!, roll(256));
+        messages.push(message);
+        outbox.push(message, { id: roll(5) === 0 ? 0 : ID, last: true });
+      } else cost += put(outbox, { writer, room: FRAME_COST + roll(3_000) + (outbox.nextIsEmpty ? 0 : 1), wanted: 1 + roll(3_000) });
+      for (const { id, flags, payload } of frames()) {
+        expect(id).toBe(ID);
+        counted += FRAME_COST + payload.length;
+        part.push(payload);
+        if ((flags & Flag.END_MESSAGE) === 0) continue;
+        seen.push(Buffer.concat(part));
+        part = [];
+      }
+    }
+    expect(seen.length).toBe(messages.length);
+    expect(seen.every((message, n) => message.equals(messages[n]!))).toBe(true);
+    expect([cost, part.length, outbox.bytes]).toEqual([counted, 0, 0]);
+  });
+});
+
+test("small chunks leave together, up to what is wanted and never beyond the room", () => {
+  const outbox = new Outbox();
+  const { writer, frames } = writing();
+  for (let n = 0; n < 100; n++) outbox.push(Buffer.alloc(256), { id: ID, last: true });
+  const each = FRAME_COST + 256;
+  expect(put(outbox, { writer, room: 4 * each + 1 })).toBe(4 * each);
+  expect(put(outbox, { writer, wanted: 3 * each - 1 })).toBe(3 * each);
+  expect(outbox.bytes).toBe(93 * each);
+  let turns = 0;
+  while (put(outbox, { writer }) > 0) turns++;
+  expect(turns).toBeLessThan(5);
+  expect(frames().length).toBe(100);
+});
+
+test.each([256, 5_000])("the end goes with the last frame, of %i bytes", (size) => {
+  const outbox = new Outbox();
+  const { writer, frames } = writing();
+  for (let n = 0; n < 2; n++) outbox.push(Buffer.alloc(size), { id: ID, last: false });
+  put(outbox, { writer, wanted: 1, ending: true });
+  put(outbox, { writer, ending: true });
+  expect(frames().map(({ flags }) => flags)).toEqual([0, Flag.FIN]);
+});
