@@ -1,6 +1,6 @@
 /**
  * Dials TLS 1.3 with our certificate and gives the connection as bytes in and out. Promises: the server is always verified, against
- * the given CAs only; no session is reused; the socket is never paused (Deno's TLS sockets cannot be: they lose their end);
+ * the given CAs only; no session is reused; the socket is never paused for longer than a turn (Deno's TLS sockets cannot be: they lose their end);
  * no listener throws; `closed` comes once and last.
  * Leaves to others: what a failure means to a person (client/failure.ts), and whether we are welcome.
  */
