@@ -9,6 +9,8 @@ import { startProgram } from "./this-runtime.ts";
 export interface FloodResult {
   /** Of the door's process: before the flood, at its height, after it. */
   readonly descriptors: { readonly before: number; readonly most: number; readonly after: number };
+  /** What is held after it and was not before. */
+  readonly left: readonly string[];
   /** By reason. */
   readonly refused: Readonly<Record<string, number>>;
   /** What was said of some who were refused for something else than the deadline. */
@@ -23,7 +25,7 @@ export type FloodKind = "silent" | "half a hello" | "byte by byte";
 export const floodKinds: readonly FloodKind[] = ["silent", "half a hello", "byte by byte"];
 
 interface Seen {
-  readonly descriptors: number;
+  readonly held: readonly string[];
   readonly refused: Readonly<Record<string, number>>;
   readonly strange: readonly string[];
 }
@@ -52,7 +54,8 @@ export async function flood({ clients, deadlineMs }: { readonly clients: number;
   await sleep(200);
   let seen = await next<Seen>();
   for (let n = 0; n < 4; n++) seen = await next<Seen>();
-  const before = seen.descriptors;
+  const { held } = seen;
+  const before = held.length;
   let most = before;
 
   const lives = Promise.all(floodKinds.flatMap((kind) => Array.from({ length: clients }, () => attack(port, { kind, hello }))));
@@ -66,21 +69,32 @@ export async function flood({ clients, deadlineMs }: { readonly clients: number;
     }
   })();
   const giveUpAt = performance.now() + deadlineMs + 10_000;
-  while (performance.now() < giveUpAt && !(isOver && seen.descriptors <= before)) {
+  while (performance.now() < giveUpAt && !(isOver && seen.held.length <= before)) {
     seen = await next<Seen>();
-    most = Math.max(most, seen.descriptors);
+    most = Math.max(most, seen.held.length);
   }
   if (!isOver) door.kill("SIGKILL");
   await honest;
   door.stdin.end();
   await ended;
   return {
-    descriptors: { before, most, after: seen.descriptors },
+    descriptors: { before, most, after: seen.held.length },
+    left: more(seen.held, held),
     refused: seen.refused,
     strange: seen.strange,
     lives: ascending(await lives),
     handshakes: ascending(handshakes),
   };
+}
+
+/** Those of `now` that `then` had not, or not so many of. */
+function more(now: readonly string[], then: readonly string[]): readonly string[] {
+  const rest = [...then];
+  return now.filter((one) => {
+    const at = rest.indexOf(one);
+    if (at >= 0) rest.splice(at, 1);
+    return at < 0;
+  });
 }
 
 /** How long the door let it live, ms. */

@@ -1,5 +1,5 @@
 /** A door in a process of its own, with room for a flood: prints its port and keys, then ten times a second what it holds and whom it refused. */
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { listen } from "../../../src/tls/listener.ts";
 import { clientOptions, doorOptions } from "../door-options.ts";
 import { createTestCa } from "../mint.ts";
@@ -23,7 +23,18 @@ const listener = await listen(
     answer: ({ connection }) => connection.socket.destroy(),
   },
 );
+/** What each descriptor is, without its number. */
+function held(): readonly string[] {
+  return readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).replace(/:\[\d+\]$/, "");
+    } catch {
+      return "gone";
+    }
+  });
+}
+
 const print = (line: unknown): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
 print({ port: listener.address.kind === "tcp" ? listener.address.port : 0, client: clientOptions(ca, ca.client("alice")) });
-setInterval(() => print({ descriptors: readdirSync("/proc/self/fd").length, refused, strange }), 100);
+setInterval(() => print({ held: held(), refused, strange }), 100);
 process.stdin.on("end", () => process.exit(0)).resume();
