@@ -38,6 +38,7 @@ export const figures: Readonly<Record<string, Figure>> = {
   pipeEchoP99: { load: "pipe-echo", title: "pipe echo alone p99", unit: "us" },
   besideP50: { load: "pipe-echo", title: "pipe echo beside a bulk pipe p50", unit: "us" },
   besideP99: { load: "pipe-echo", title: "pipe echo beside a bulk pipe p99", unit: "us" },
+  besideRate: { load: "pipe-echo", title: "that bulk pipe", unit: "GB/s" },
   idleSession: { load: "idle-pipes", title: "idle session", unit: "KiB" },
   idleLoopPipe: { load: "idle-pipes", title: "idle pipe without a back-end socket", unit: "KiB" },
   idlePipe: { load: "idle-pipes", title: "idle pipe", unit: "KiB" },

@@ -87,8 +87,9 @@ export async function pipeEcho(on: Running, using: Using): Promise<Found> {
   };
   if (using.kind !== "ssh") {
     note("pipeEcho", await framed(on, using, "echo", 64, warm, count));
-    note("beside", await framed(on, using, "echo-beside", 64, ...beside));
-    return found;
+    const both = await framed(on, using, "echo-beside", 64, ...beside);
+    note("beside", both);
+    return { ...found, besideRate: both["bulkRate"]! };
   }
   note("pipeEcho", await raw(using, "echo", on.echo, 64, warm, count));
   const flood = new Child([using.load, "tcp", "up", String(on.bulk), String(Number.MAX_SAFE_INTEGER)]);

@@ -7,7 +7,7 @@
  *   framed.ts PORT bulk-down SIZE COUNT             as many bytes from `bulk`
  *   framed.ts PORT opens COUNT AT_ONCE TARGET       open TARGET, one byte echoed, close both ways
  *   framed.ts PORT echo SIZE WARM COUNT             round trips one after the other
- *   framed.ts PORT echo-beside SIZE WARM COUNT      the same, while another pipe of the session sends what it can
+ *   framed.ts PORT echo-beside SIZE WARM COUNT      the same, while another pipe of the session sends what it can (`bulkRate`, GB/s)
  *   framed.ts PORT hold SESSIONS                    keeps sessions open until stdin ends, and does what its lines say:
  *                                                   `pipes TARGET COUNT` keeps pipes open, spread over the sessions, each with one
  *                                                   byte echoed; `messages SIZE COUNT` is messages-in over the first session
@@ -179,7 +179,7 @@ async function opens(
 async function echo(
   client: StreamClient,
   { size, warm, count }: { readonly size: number; readonly warm: number; readonly count: number },
-): Promise<void> {
+): Promise<Readonly<Record<string, number>>> {
   const stream = client.openStream("echo");
   let left = 0;
   let whole!: () => void;
@@ -201,19 +201,22 @@ async function echo(
   stream.closeWrite();
   await closed;
   took.sort((a, b) => a - b);
-  say({ p50us: took[count >> 1]! * 1000, p99us: took[Math.floor(count * 0.99)]! * 1000 });
+  return { p50us: took[count >> 1]! * 1000, p99us: took[Math.floor(count * 0.99)]! * 1000 };
 }
 
-/** Sends to `bulk` until the process ends. */
-function flood(client: StreamClient): void {
+/** Sends to `bulk` until the process ends. What it returns says how many bytes so far. */
+function flood(client: StreamClient): () => number {
   const stream = client.openStream("bulk");
   const chunk = Buffer.alloc(64 << 10);
+  let sent = 0;
   const send = (): void => {
-    while (stream.write(chunk, false)) continue;
+    do sent += chunk.length;
+    while (stream.write(chunk, false));
   };
   attach(stream, { drained: send }).catch(() => {});
   stream.write(asBytes(request("u", { bytes: Number.MAX_SAFE_INTEGER, size: 0 })), false);
   send();
+  return () => sent;
 }
 
 async function hold(sessions: number): Promise<void> {
@@ -249,8 +252,10 @@ async function main(): Promise<void> {
     await act(client);
     say({ seconds: (performance.now() - started) / 1000 });
   } else if (mode === "echo" || mode === "echo-beside") {
-    if (mode === "echo-beside") flood(client);
-    await echo(client, { size: first, warm: second, count: third });
+    const flooded = mode === "echo-beside" ? flood(client) : undefined;
+    const started = performance.now();
+    const found = await echo(client, { size: first, warm: second, count: third });
+    say(flooded === undefined ? found : { ...found, bulkRate: flooded() / (performance.now() - started) / 1e6 });
   } else throw new Error("usage: see the head of framed.ts");
 }
 
