@@ -125,8 +125,12 @@ export class StdioChannel implements Channel {
   #onEnd(): void {
     this.#inputOver = true;
     if (this.#rest.length > 0 || this.#paused || this.#ended || this.#closed) return;
+    if (this.#inLine) {
+      this.#inLine = false;
+      this.#events?.data(new Uint8Array(0), true); // a last line without its newline is a line
+      return this.#onEnd(); // unless that stopped us
+    }
     this.#ended = true;
-    if (this.#inLine) this.#events?.data(new Uint8Array(0), true); // a last line without its newline is a line
     this.#events?.end();
     this.#settle();
   }

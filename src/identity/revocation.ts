@@ -65,18 +65,22 @@ export function nextChange(lists: Lists, now: number): number | undefined {
   return ends(lists).reduce<number | undefined>((next, { at }) => (at >= now && (next === undefined || at < next) ? at : next), undefined);
 }
 
-/** The CAs of `issuers` whose list the first has and the second has not. */
+/** The CAs of `issuers` whose list the first has and the second has not; of two CAs of one name each has its own. */
 export function listsLost(
   before: Lists,
   { now, issuers }: { readonly now: Lists; readonly issuers: readonly Certificate[] },
 ): readonly string[] {
-  const lost = [...before.crls].flatMap(([key, [list]]) => (now.crls.has(key) || list === undefined ? [] : [list.issuer]));
-  return lost.filter((name) => issuers.some(({ subject }) => subject.equals(name))).map((name) => printable(nameText(name), 200));
+  const still = ends(now);
+  return ends(before)
+    .filter((one) => !still.some(({ issuer, by }) => issuer.equals(one.issuer) && by.der.equals(one.by.der)))
+    .filter((one) => issuers.some(({ subject, publicKey }) => subject.equals(one.issuer) && publicKey.der.equals(one.by.der)))
+    .map(({ issuer }) => `${printable(nameText(issuer), 200)}${now.crls.has(nameKey(issuer)) ? " (of one of its keys)" : ""}`);
 }
 
 interface End {
   /** The CA's name, as DER. */
   readonly issuer: Buffer;
+  readonly by: PublicKey;
   /** The latest nextUpdate of what this key signed: one list that is up to date is enough. */
   readonly at: number;
 }
@@ -86,7 +90,7 @@ function ends({ crls }: Lists): readonly End[] {
     const byKey = new Map<string, End>();
     for (const { issuer, by, nextUpdate } of named) {
       const key = by.der.toString("latin1");
-      byKey.set(key, { issuer, at: Math.max(nextUpdate, byKey.get(key)?.at ?? nextUpdate) });
+      byKey.set(key, { issuer, by, at: Math.max(nextUpdate, byKey.get(key)?.at ?? nextUpdate) });
     }
     return [...byKey.values()];
   });

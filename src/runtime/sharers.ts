@@ -20,28 +20,33 @@ const LISTENING = "0A";
 const MAPPED = "0000000000000000FFFF0000";
 const CHUNK = 64 << 10;
 
-/** Of us, as far as they were seen: a number is not given twice. */
-let ours: ReadonlySet<string> = new Set();
+/** Of the listening sockets that were there last: whether one is ours. A number is not given twice. */
+let known: ReadonlyMap<string, boolean> = new Map();
 
-/** The addresses of this process, of these ports, on which another one listens, too. */
-export function sharedAddresses(ports: ReadonlySet<number>): readonly string[] {
+/**
+ * The addresses of this process, of these ports, on which another one listens, too. `own`: the sockets of this process, asked for only where
+ * a socket is new: a process of 100,000 connections has to stop for a second for that.
+ */
+export function sharedAddresses(ports: ReadonlySet<number>, own: () => ReadonlySet<string> = ownSockets): readonly string[] {
   if (ports.size === 0) return [];
   try {
     const rows = listening(ports);
-    if (rows.every(({ inode }) => ours.has(inode))) return [];
-    ours = ownSockets();
-    const found = sharedRows(rows, ours);
-    if (found.length === 0) return [];
-    // One of ours that was closed between the two looks is no other's.
-    const still = new Set(listening(ports).map(({ inode }) => inode));
-    const sure = sharedRows(
-      rows.filter(({ inode }) => still.has(inode)),
-      ours,
-    );
-    return [...new Set(sure.map(({ host, port }) => addressText({ kind: "tcp", host: hostText(host), port })))];
+    if (!rows.every(({ inode }) => known.has(inode))) known = lookUp(rows, { ours: own(), now: listening(ports) });
+    const sure = rows.filter(({ inode }) => known.has(inode));
+    const shared = sharedRows(sure, new Set(sure.flatMap(({ inode }) => (known.get(inode) === true ? [inode] : []))));
+    return [...new Set(shared.map(({ host, port }) => addressText({ kind: "tcp", host: hostText(host), port })))];
   } catch {
     return []; // no such tables, or not for us
   }
+}
+
+/** One of ours that was closed between the two looks is no other's. */
+function lookUp(
+  rows: readonly ListeningRow[],
+  { ours, now }: { readonly ours: ReadonlySet<string>; readonly now: readonly ListeningRow[] },
+): ReadonlyMap<string, boolean> {
+  const still = new Set(now.map(({ inode }) => inode));
+  return new Map(rows.filter(({ inode }) => still.has(inode)).map(({ inode }) => [inode, ours.has(inode)]));
 }
 
 /** Those of `own` from which another socket takes connections: it has the same address, or one that goes first. */

@@ -1,5 +1,5 @@
 /**
- * Connections to a listener that its own self-test makes: known by the port that they come from, on a unix socket as the only one that comes.
+ * Connections to a listener that its own self-test makes: known by address and port that they come from, on a unix socket as the only one that comes.
  * Promises: how such a one ends is told to the test and to nobody else; whoever is let in without the test's secret server name is none
  * of them, and is served as everybody; where two came to a unix socket, neither is taken for the test's. Leaves to others: to dial, to judge.
  */
@@ -16,6 +16,8 @@ export interface ProbeRefusal {
 export interface ExpectedProbe {
   /** The port that it comes from; undefined: of a unix socket, which has none. */
   readonly port: number | undefined;
+  /** The address that it comes from, where the listener has several: on another, somebody else may have that port. */
+  readonly host: string | undefined;
   /** That it asks for, and nobody else knows. */
   readonly serverName: string;
   /** Once: how it ended. Without a refusal: it was let in. */
@@ -69,7 +71,7 @@ export class ExpectedProbes {
     if (remoteAddress !== localAddress) return undefined; // a probe comes from where it goes to
     if (remotePort === undefined) this.#onUnix?.lost(new Error("another client came, too"));
     const probe = this.#waiting.get(remotePort);
-    if (probe === undefined) return undefined;
+    if (probe === undefined || (probe.host !== undefined && remoteAddress?.replace("::ffff:", "") !== probe.host)) return undefined;
     this.#waiting.delete(remotePort);
     if (remotePort === undefined) this.#onUnix = probe;
     const source =

@@ -11,6 +11,7 @@ import { PipegateError } from "../base/error.ts";
 import type { Reason } from "../base/reason.ts";
 import { createTrust, type Trust } from "../identity/judge.ts";
 import { ALPN } from "../protocol/frame.ts";
+import { nearEnd } from "../runtime/near-end.ts";
 import { type Probe, probeTls, somePort } from "../runtime/tls-probe.ts";
 import type { ProbeRefusal } from "./expected.ts";
 import { type Listener, listen } from "./listener.ts";
@@ -239,6 +240,8 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
   const { address } = listener;
   const over = new AbortController();
   const port = address.kind === "unix" ? undefined : somePort();
+  const near = address.kind === "unix" ? undefined : nearEnd(address.host);
+  const host = address.kind === "tcp" && near !== address.host ? near : undefined;
   const serverName = `self-test-${randomBytes(16).toString("hex")}`;
   const alpn = served.withoutAlpn ? [] : [ALPN];
   let probe: Probe | undefined;
@@ -252,7 +255,7 @@ function knockOnce(run: Run, { door: { listener, served }, shown }: Attempt): Pr
       end = { refusal };
       settle();
     };
-    listener.expect({ port, serverName, signal, ended, lost: reject });
+    listener.expect({ port, host, serverName, signal, ended, lost: reject });
     run.signal.addEventListener("abort", () => reject(run.signal.reason as Error), { once: true, signal: over.signal });
     const { credentials, session: resumed } = shown;
     probe = probeTls(

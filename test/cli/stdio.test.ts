@@ -2,6 +2,7 @@ import { PassThrough, Writable } from "node:stream";
 import { describe, expect, test, vi } from "vitest";
 import type { Break } from "../../src/base/channel.ts";
 import { StdioChannel } from "../../src/cli/stdio.ts";
+import { ChannelWatch } from "../support/channel-watch.ts";
 
 function failing(error: Error, how: "throws" | "emits"): NodeJS.WriteStream {
   const output = new Writable({ write: (_chunk, _encoding, done) => done(error) });
@@ -81,5 +82,16 @@ describe("lines of input", () => {
       for (let turn = 0; turn < 2 * text.length; turn++) stdio.resume();
       expect(pieces.map(({ chunk, last }) => Buffer.from(chunk).toString() + (last ? "\n" : "")).join("")).toBe(text);
     }
+  });
+  test("of which the last has no newline are whole before the end, which waits where that line has stopped us", () => {
+    const source = new PassThrough();
+    const stdio = new StdioChannel({ input: source as unknown as NodeJS.ReadStream, output: process.stdout, lines: true });
+    const watch = new ChannelWatch(stdio);
+    watch.onData = (_chunk, last) => last && watch.pause();
+    source.emit("data", Buffer.from("half"));
+    source.emit("end");
+    expect(watch).toMatchObject({ messages: [Buffer.from("half")], ended: false, faults: [] });
+    watch.resume();
+    expect(watch).toMatchObject({ messages: [Buffer.from("half")], ended: true, faults: [] });
   });
 });

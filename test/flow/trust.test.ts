@@ -228,6 +228,20 @@ describe("a reload in which a CA loses its revocation list", () => {
     expect(setup.lines("config")).toEqual([]);
   });
 
+  test("is not taken when another CA of the same name keeps its own", async () => {
+    const namesake = createTestCa({ cn: "home" });
+    const two = { ca: [ca.certificate, namesake.certificate] };
+    await using setup = await startGateway({ ca, config: { trust: trusted({ ...two, ...lists(first + namesake.crl().pem) }) } });
+    const reload = (trust: Config["trust"]): Promise<unknown> => setup.gateway.reload({ ...setup.config, trust });
+    const both = namesake.crl({ revoked: ["0b"] }).pem;
+    for (const cut of [first, both])
+      await expect(reload(trusted({ ...two, ...lists(cut) }))).rejects.toThrow(
+        "no revocation list of CN=home (of one of its keys) any more",
+      );
+    await reload(trusted({ ca: [namesake.certificate], ...lists(both) }));
+    expect(setup.lines("config")).toEqual([]);
+  });
+
   test.each([
     ["it names fewer files", lists()],
     ["it believes lists of any age", { ...lists(first), onExpired: "warn" as const }],

@@ -1,5 +1,7 @@
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import { expect, test } from "vitest";
-import { parseRows, sharedRows } from "../../src/runtime/sharers.ts";
+import { parseRows, sharedAddresses, sharedRows } from "../../src/runtime/sharers.ts";
 
 const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const line = (local: string, state: string, inode: number): string =>
@@ -32,4 +34,25 @@ test.each([
   const rows = [own, { host: other, port: 8443, inode: "2" }, { host, port: 8444, inode: "3" }];
   expect(sharedRows(rows, new Set(["1"]))).toEqual(has ? [own] : []);
   expect(sharedRows(rows, new Set(["1", "2"]))).toEqual([]);
+});
+
+test.runIf(process.platform === "linux")("whose a socket is, ours or another's, is asked once", async () => {
+  const [server, second] = [createServer(), createServer()];
+  let asked = 0;
+  const own = (): ReadonlySet<string> => {
+    asked++;
+    return new Set(); // as if all were another's
+  };
+  try {
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    const { port } = server.address() as AddressInfo;
+    for (let look = 0; look < 3; look++) expect(sharedAddresses(new Set([port]), own)).toEqual([]);
+    expect(asked).toBe(1);
+    await once(second.listen(port, "127.0.0.2"), "listening");
+    for (let look = 0; look < 3; look++) expect(sharedAddresses(new Set([port]), own)).toEqual([]);
+    expect(asked).toBe(2);
+  } finally {
+    server.close();
+    second.close();
+  }
 });

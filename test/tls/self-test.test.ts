@@ -66,6 +66,20 @@ describe("the self-test of a sound door", () => {
   });
   afterAll(async () => void (await Promise.all(doors.map(({ door }) => door.close()))));
 
+  test("comes to one of all addresses by the loopback, and is expected from there alone", async () => {
+    const { listener, served } = tested[0]!;
+    const hosts = new Set<string | undefined>();
+    const onExpect: Listener["expect"] = (probe) => {
+      hosts.add(probe.host);
+      listener.expect(probe);
+    };
+    const { port } = listener.address as { readonly port: number };
+    // It stands on the loopback, and says otherwise: nobody else's network is asked.
+    const everywhere: Listener = { ...standIn(listener), address: { kind: "tcp", host: "0.0.0.0", port }, expect: onExpect };
+    await ofListeners([{ listener: everywhere, served }]);
+    expect([...hosts]).toEqual(["127.0.0.1"]);
+  });
+
   test("passes, for less than a second of work; listeners are opened only after the trials, and never hear of it", async () => {
     let fastestMs = Infinity; // of several, and of the processor's time: what else runs on the machine is not its fault
     for (let tries = 0; tries < 8 && fastestMs >= 1_000; tries++) {
