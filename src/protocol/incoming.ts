@@ -21,7 +21,6 @@ import type { FrameSink } from "./decoder.ts";
 import { ProtocolFault } from "./fault.ts";
 import * as wire from "./frame.ts";
 import { Flag, FRAME_COST, Type } from "./frame.ts";
-import { Pace } from "./pace.ts";
 import type { Parameters } from "./parameters.ts";
 import type { SessionParts } from "./parts.ts";
 import type { Roster } from "./roster.ts";
@@ -29,8 +28,6 @@ import type { Stream } from "./stream.ts";
 
 export interface IncomingOptions {
   readonly roster: Roster;
-  /** Reads nothing more in this turn of the event loop. */
-  rest(): void;
   hello(peer: Parameters): void;
   welcome(peer: Parameters): void;
   /** WELCOME said no. */
@@ -43,28 +40,19 @@ export class Incoming implements FrameSink {
   readonly #parts: SessionParts;
   readonly #roster: Roster;
   readonly #options: IncomingOptions;
-  readonly #pace: Pace;
   /** The stream of the last DATA frame, and that of the one whose header was judged. */
   #lastStream: Stream | undefined;
   #frameStream: Stream | undefined;
-  /** What had come of all streams when the run of the last one began. */
-  #runFrom = 0;
 
   constructor(parts: SessionParts, options: IncomingOptions) {
     this.#parts = parts;
     this.#roster = options.roster;
     this.#options = options;
-    this.#pace = new Pace({ clock: parts.clock, rest: () => options.rest() });
   }
 
   /** The stream is closed. */
   forget(stream: Stream): void {
     if (this.#lastStream === stream) this.#lastStream = undefined;
-  }
-
-  /** So much came at once, and its frames were handled. */
-  took(bytes: number): void {
-    this.#pace.took(bytes, this.#roster.receiver.received);
   }
 
   header(type: number, flags: number, id: number, length: number): void {
@@ -91,7 +79,7 @@ export class Incoming implements FrameSink {
     const cost = FRAME_COST + length;
     const { receiver } = this.#roster;
     let stream = this.#lastStream;
-    if (stream === undefined || stream.id !== id) stream = this.#changeTo(this.#roster.streams.get(id));
+    if (stream === undefined || stream.id !== id) this.#lastStream = stream = this.#roster.streams.get(id);
     receiver.receive(cost);
     this.#frameStream = stream;
     if (stream === undefined || stream.closed) {
@@ -104,19 +92,6 @@ export class Incoming implements FrameSink {
     const fault = stream.judge(length, flags);
     if (fault === "too_large") stream.reset({ reason: "message_too_large" });
     else if (fault !== undefined) throw new ProtocolFault("protocol_error", fault);
-  }
-
-  /** The frames of one stream in a row have ended, those of another begin. */
-  #changeTo(stream: Stream | undefined): Stream | undefined {
-    const last = this.#lastStream;
-    const at = this.#roster.receiver.received;
-    if (last !== undefined) {
-      const run = at - this.#runFrom;
-      this.#pace.ran(run, { before: last.run, at });
-      last.run = run;
-    }
-    this.#runFrom = at;
-    return (this.#lastStream = stream);
   }
 
   #onData(flags: number, buffer: Buffer, start: number, end: number): void {

@@ -33,11 +33,6 @@ export class Receiver {
     this.#window = new ReceiveWindow({ initial, max: Math.max(WINDOW_MAX, initial) }, initial);
   }
 
-  /** Cost of what came so far. */
-  get received(): number {
-    return this.#window.received;
-  }
-
   /** Counts a DATA frame; throws a ProtocolFault when it is over the limit. */
   receive(cost: number): void {
     if (!this.#window.receive(cost)) throw new ProtocolFault("flow_control", "over the session's limit");

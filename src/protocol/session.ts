@@ -76,7 +76,6 @@ export class Session {
     this.#roster = new Roster(parts, { finished: (stream) => this.#finished(stream), released: () => this.#closeWhenDrained() });
     this.#incoming = new Incoming(parts, {
       roster: this.#roster,
-      rest: () => transport.rest?.(),
       hello: (peer) => this.#onHello(peer),
       welcome: (peer) => this.#onWelcome(peer),
       refused: (broken) => this.#onRefused(broken),
@@ -131,7 +130,6 @@ export class Session {
     } catch (fault) {
       return this.close(breakOf(fault));
     }
-    this.#incoming.took(chunk.length);
     this.#sender.pump();
   }
 

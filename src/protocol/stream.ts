@@ -79,8 +79,6 @@ export class Stream implements Channel {
   next: Stream | undefined;
   queued = false;
   deficit = 0;
-  /** Cost of the last of its frames that came in a row. */
-  run = 0;
   /** When something of it was last consumed, for the starvation guard. */
   consumedAt = 0;
   released = false;

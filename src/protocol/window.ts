@@ -44,10 +44,6 @@ export class ReceiveWindow {
   get limit(): number {
     return this.#limit;
   }
-  /** Received so far. */
-  get received(): number {
-    return this.#received;
-  }
   /** Received and not yet consumed. */
   get pinned(): number {
     return this.#received - this.#consumed;

@@ -13,8 +13,6 @@ export interface Transport {
   /** Ends our direction after what was written. */
   end(): void;
   destroy(): void;
-  /** Reads nothing more in this turn of the event loop; it may be read all the same. */
-  rest?(): void;
 }
 
 const SLAB = 64 << 10;

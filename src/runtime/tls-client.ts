@@ -1,13 +1,12 @@
 /**
  * Dials TLS 1.3 with our certificate and gives the connection as bytes in and out. Promises: the server is always verified, against
- * the given CAs only; no session is reused; the socket is never paused for longer than a turn (Deno's TLS sockets cannot be: they lose their end);
+ * the given CAs only; no session is reused; the socket is never paused (Deno's TLS sockets cannot be: they lose their end);
  * no listener throws; `closed` comes once and last.
  * Leaves to others: what a failure means to a person (client/failure.ts), and whether we are welcome.
  */
 import { isIP } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import type { SocketAddress } from "../base/address.ts";
-import { restReading } from "./rest.ts";
 
 export interface DialOptions {
   readonly certificate: string;
@@ -34,7 +33,6 @@ export interface TlsConnection {
   write(chunk: Uint8Array, written: () => void): void;
   end(): void;
   destroy(): void;
-  rest(): void;
 }
 
 type Phase = "credentials" | "dial" | "handshake";
@@ -142,9 +140,6 @@ class OpenConnection implements TlsConnection {
   }
   destroy(): void {
     this.#socket.destroy();
-  }
-  rest(): void {
-    restReading(this.#socket);
   }
   #close(): void {
     if (this.#closed) return;

@@ -1,10 +1,9 @@
 /**
- * A session on a TLS socket, for both ends. The socket is always read (its credit bounds what arrives), never paused for longer than a turn.
+ * A session on a TLS socket, for both ends. The socket is always read (its credit bounds what arrives), never paused.
  * Promises: the socket's end, error or close ends the session once. Leaves to others: the handshake, who the peer is.
  */
 import type { Buffer } from "node:buffer";
 import type { TLSSocket } from "node:tls";
-import { restReading } from "../runtime/rest.ts";
 import { Session, type SessionOptions } from "../protocol/session.ts";
 
 export function sessionOver(socket: TLSSocket, options: Omit<SessionOptions, "transport">): Session {
@@ -14,7 +13,6 @@ export function sessionOver(socket: TLSSocket, options: Omit<SessionOptions, "tr
       write: (chunk, written) => void socket.write(chunk, written),
       end: () => void socket.end(),
       destroy: () => void socket.destroy(),
-      rest: () => restReading(socket),
     },
   });
   socket.on("data", (chunk: Buffer) => session.receive(chunk));

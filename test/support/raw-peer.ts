@@ -62,8 +62,6 @@ export class RawPeer {
   closed: { broken: Break | undefined } | undefined;
   ended = false;
   destroyed = false;
-  /** How often the session wanted to read no more in a turn. */
-  rests = 0;
   #out: Buffer[] = [];
   #read = 0;
 
@@ -79,7 +77,6 @@ export class RawPeer {
         },
         end: () => void (this.ended = true),
         destroy: () => void (this.destroyed = true),
-        rest: () => void this.rests++,
       },
       events: {
         open: (stream) => {
