@@ -52,13 +52,10 @@ class Framed implements FramedChannel {
   #paused = false;
   /** What of a chunk was not delivered before a pause. */
   #rest: Uint8Array | undefined;
-  #ended = false;
-  #endGiven = false;
   #cutting = false;
 
   #broken: Break | undefined;
   #closed = false;
-  #closedGiven = false;
 
   constructor(channel: Channel, framing: Framing, { maxMessageBytes: max, gathering }: FrameOptions) {
     this.#channel = channel;
@@ -179,55 +176,36 @@ class Framed implements FramedChannel {
     return !this.#paused && this.#broken === undefined;
   };
 
-  /** The rest of a chunk, then what came after it. */
+  /** The rest of a chunk; more comes, or the end, once the channel goes on. */
   #goOn(): void {
     const rest = this.#rest;
     if (rest === undefined || this.#paused || this.#cutting || this.#broken !== undefined) return;
     this.#rest = undefined;
     this.#cut(rest);
-    if (this.#rest !== undefined || this.#broken !== undefined) return;
-    if (this.#ended) this.#end();
-    else if (!this.#paused) this.#channel.resume();
-    if (this.#closed) this.#close();
+    if (this.#rest === undefined && this.#broken === undefined && !this.#paused) this.#channel.resume();
   }
 
   #onEnd(): void {
-    this.#ended = true;
-    if (this.#rest === undefined && this.#broken === undefined) this.#end();
-  }
-
-  #end(): void {
-    if (this.#cutter.inside) return this.#break({ reason: "target_reset", detail: "the back end ended inside a message" });
-    this.#endGiven = true;
-    this.#events?.end();
+    if (this.#broken !== undefined) return;
+    if (this.#cutter.inside) this.#break({ reason: "target_reset", detail: "the back end ended inside a message" });
+    else this.#events?.end();
   }
 
   // ---- the end of both
 
   reset(broken: Break): void {
     if (this.#broken === undefined && !this.#closed) this.#break(broken);
-    else if (this.#closed) this.#close(broken);
   }
 
   #break(broken: Break): void {
     this.#broken = broken;
     this.#drop();
-    if (this.#closed) this.#close();
-    else this.#channel.reset(broken);
+    this.#channel.reset(broken);
   }
 
   #onClosed(broken: Break | undefined): void {
     this.#closed = true;
     this.#broken ??= broken;
-    if (this.#broken !== undefined) this.#drop();
-    this.#close();
-  }
-
-  /** Tells that it is closed, once, after all that came before; `broken` does not wait for that. */
-  #close(broken?: Break): void {
-    this.#broken ??= broken;
-    if (this.#closedGiven || (this.#broken === undefined && !this.#endGiven)) return;
-    this.#closedGiven = true;
     this.#drop();
     queueMicrotask(() => this.#events?.closed(this.#broken));
   }
