@@ -13,6 +13,8 @@ import { Writer, type Transport } from "./writer.ts";
 const QUANTUM = 16 << 10;
 /** Filled or queued bytes that are flushed at once. */
 const FLUSH_AT = 16 << 10;
+/** What several streams have filled is flushed from here on: more, and each could send all that it holds, whatever its weight. */
+const SHARED_FLUSH_AT = 64 << 10;
 /** Who has less than this to send is let pass those who have more. */
 const LITTLE = 16 << 10;
 
@@ -130,9 +132,13 @@ export class Sender {
     if (this.#pumping || this.#stopped) return;
     this.#pumping = true;
     const writer = this.#writer;
+    let first: Stream | undefined;
     while (this.left >= FRAME_COST && !writer.blocked) {
       const line = this.#little.head === undefined ? this.#much : this.#little;
-      if (line.head === undefined || !this.#turn(line.head, line)) break;
+      const stream = line.head;
+      if (stream === undefined || !this.#turn(stream, line)) break;
+      first ??= stream;
+      if (stream !== first && writer.filled >= SHARED_FLUSH_AT) writer.flush();
     }
     this.#pumping = false;
     writer.flush();

@@ -1,7 +1,7 @@
 /**
  * Turns frames into few large writes: one slab is filled, then handed to the transport as one write. Control frames go first
  * and are never held back by payload; payload is put only while less than 64 KiB waits in the transport.
- * Promises: memory bounded by one slab, 128 KiB in the transport, and 256 KiB of control frames (`overflow` beyond).
+ * Promises: memory bounded by one slab of 128 KiB, 192 KiB in the transport, and 256 KiB of control frames (`overflow` beyond).
  * Leaves to others: which stream may send, and when (sender.ts) to flush.
  */
 import { Buffer } from "node:buffer";
@@ -15,7 +15,7 @@ export interface Transport {
   destroy(): void;
 }
 
-const SLAB = 64 << 10;
+const SLAB = 128 << 10;
 /** Payload stops when this much waits in the transport. */
 const HIGH = 64 << 10;
 /** Below this a copy of its own size is written and the slab is free again at once. */

@@ -20,15 +20,15 @@ const KiB = 1 << 10;
 /**
  * Bytes of the gateway that one reader may hold, by what it does: `held` by JavaScript, and `resident` with what the runtime and its allocator add.
  * Whatever it does, a back end is read 64 KiB at a time, the read that crosses a bound is taken, and one more waits in the back end's socket.
- * - `deaf` speaks frames, grants all the credit there is and reads nothing: 64 + 64 + 64 KiB of the stream, 128 KiB of the writer, and 80 KiB for
- *   a session with its pipe and back end. Of the write under way (64 KiB) TLS has a copy.
+ * - `deaf` speaks frames, grants all the credit there is and reads nothing: 64 + 64 + 64 KiB of the stream, 192 KiB of the writer, and 80 KiB for
+ *   a session with its pipe and back end. Of the write under way (128 KiB) TLS has a copy.
  * - `mean` speaks frames, reads them and grants 64 KiB once: the same without the writer.
  * - `raw` speaks no frames and reads nothing: 256 + 64 + 64 KiB of the channel, and 60 KiB for the connection. TLS has a copy of what the channel waits for.
  */
 export const slowReaderBounds = {
   mean: { held: 272 * KiB, resident: 384 * KiB },
   raw: { held: 444 * KiB, resident: 896 * KiB },
-  deaf: { held: 400 * KiB, resident: 576 * KiB }, // the last: a heartbeat later the gateway cuts them off
+  deaf: { held: 464 * KiB, resident: 704 * KiB }, // the last: a heartbeat later the gateway cuts them off
 } as const;
 
 export type SlowReaderKind = keyof typeof slowReaderBounds;
