@@ -190,6 +190,8 @@ async function echo(
     },
   });
   const took: number[] = [];
+  // Whoever ends this for being late learns whether it stood still.
+  const told = setInterval(() => process.stderr.write(`${took.length} of ${count} round trips\n`), 15_000);
   for (let index = -warm; index < count; index++) {
     const started = performance.now();
     left = size;
@@ -198,6 +200,7 @@ async function echo(
     await Promise.race([back, closed]);
     if (index >= 0) took.push(performance.now() - started);
   }
+  clearInterval(told);
   stream.closeWrite();
   await closed;
   took.sort((a, b) => a - b);

@@ -86,8 +86,9 @@ async function round(
           .join(", ")}\n`,
       );
     } catch (error) {
-      measured.fail(subject.name, load.name, error instanceof Error ? error.message : String(error));
-      process.stderr.write(`${subject.name} ${load.name}: FAILED ${error instanceof Error ? error.message : String(error)}\n`);
+      const what = error instanceof Error ? error.message : String(error);
+      measured.fail(subject.name, load.name, what.replaceAll(`${root}/`, ""));
+      process.stderr.write(`${subject.name} ${load.name}: FAILED ${what}\n`);
       await stop(); // whatever state it is in
     }
   }
