@@ -22,7 +22,20 @@ export interface WorkersSetup extends GatewaySetup {
   readonly program?: URL;
 }
 
-export async function startWorkers({ workers = 2, program, clock, ...setup }: WorkersSetup = {}): Promise<TestWorkers> {
+/** Tries at a port that the system chose: between the leader's claim and the workers' another process may have dialled from it. */
+const TRIES = 5;
+
+export async function startWorkers(setup: WorkersSetup = {}): Promise<TestWorkers> {
+  for (let left = setup.config?.listeners === undefined ? TRIES : 1; ; left--) {
+    try {
+      return await startOnce(setup);
+    } catch (error) {
+      if (left === 1 || !(error as Error).message.endsWith(" is already in use")) throw error;
+    }
+  }
+}
+
+async function startOnce({ workers = 2, program, clock, ...setup }: WorkersSetup): Promise<TestWorkers> {
   const ca = setup.ca ?? createTestCa();
   const kept: LogLine[] = [];
   const log: LogWriter = {
