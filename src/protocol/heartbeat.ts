@@ -23,9 +23,7 @@ const DEAD_AFTER_BEATS = 4;
 /** Shortest round trip that is believed, ms. More would let windows grow on fast paths, where they only make queues. */
 const MIN_ROUND_TRIP = 0.1;
 /** After this a round trip is measured anew when somebody asks. */
-const FRESH_MS = 10_000;
-/** After this what was measured before is forgotten. */
-const FORGET_MS = 60_000;
+const FRESH_MS = 1_000;
 /** Before so many round trips were measured, the shortest is not believed: the first ones also measure a busy start. */
 const SAMPLES = 4;
 
@@ -39,7 +37,7 @@ export class Heartbeat {
   #waitedAtBeat = false;
   #sentAt = -1;
   #counter = 0;
-  #roundTrip = MIN_ROUND_TRIP;
+  #roundTrip = Infinity;
   #measuredAt = -1;
   #samples = 0;
 
@@ -47,7 +45,10 @@ export class Heartbeat {
     this.#options = options;
   }
 
-  /** Shortest round trip seen lately, ms; the shortest possible one until there are enough measurements. */
+  /**
+   * Shortest round trip that was seen, ms; the shortest possible one until there are enough measurements. None is forgotten: while much is on
+   * its way each one measures that, too.
+   */
   get roundTripMs(): number {
     return this.#samples < SAMPLES ? MIN_ROUND_TRIP : this.#roundTrip;
   }
@@ -75,9 +76,8 @@ export class Heartbeat {
   pong(payload: Buffer): void {
     if (this.#sentAt < 0 || getU64(payload, 0) !== this.#counter) return;
     const now = this.#options.clock.now();
-    const seen = Math.max(MIN_ROUND_TRIP, now - this.#sentAt);
+    this.#roundTrip = Math.min(this.#roundTrip, Math.max(MIN_ROUND_TRIP, now - this.#sentAt));
     this.#sentAt = -1;
-    this.#roundTrip = this.#measuredAt < 0 || now - this.#measuredAt > FORGET_MS ? seen : Math.min(this.#roundTrip, seen);
     this.#measuredAt = now;
     if (++this.#samples < SAMPLES) this.#ping();
   }

@@ -79,7 +79,10 @@ export class Incoming implements FrameSink {
     const cost = FRAME_COST + length;
     const { receiver } = this.#roster;
     let stream = this.#lastStream;
-    if (stream === undefined || stream.id !== id) this.#lastStream = stream = this.#roster.streams.get(id);
+    if (stream === undefined || stream.id !== id) {
+      if (stream !== undefined) this.#roster.changed();
+      this.#lastStream = stream = this.#roster.streams.get(id);
+    }
     receiver.receive(cost);
     this.#frameStream = stream;
     if (stream === undefined || stream.closed) {

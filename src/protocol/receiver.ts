@@ -55,8 +55,8 @@ export class Receiver {
   }
 
   /** The new limit to tell the peer. */
-  grant(now: number, roundTripMs: number): number {
-    return this.#window.grant(now, roundTripMs);
+  grant(now: number, roundTrip: number): number {
+    return this.#window.grant({ now, roundTrip, shared: false });
   }
 
   /** Makes the window as large as one of `streamWindow` can use. */

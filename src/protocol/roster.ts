@@ -30,6 +30,8 @@ export interface RosterEvents {
 }
 
 const STREAM_WINDOW_MAX = 4 << 20;
+/** So long after two streams received bytes in turn they still share the connection. */
+const SHARED_MS = 10_000;
 
 export class Roster implements StreamOwner {
   readonly receiver: Receiver;
@@ -39,6 +41,9 @@ export class Roster implements StreamOwner {
   readonly #streams = new Map<number, Stream>();
   /** Opened by us, and not yet told to the peer. */
   #waiting: Stream[] = [];
+  /** Set by who sees DATA change from one open stream to another; whoever grants next notes when. */
+  #changed = false;
+  #sharedAt = -Infinity;
 
   constructor(parts: SessionParts, events: RosterEvents) {
     this.#parts = parts;
@@ -184,13 +189,25 @@ export class Roster implements StreamOwner {
     this.receiver.consumed(cost);
   }
 
+  /** DATA of another open stream than before came. */
+  changed(): void {
+    this.#changed = true; // reading the clock for each change would cost more than all else here
+  }
+
   #grant(stream: Stream): void {
     const { clock, heartbeat, sender } = this.#parts;
     const now = clock.now();
     heartbeat.measure(now);
     stream.consumedAt = now;
-    sender.control(wire.encodeStreamCredit(stream.id, stream.window.grant(now, heartbeat.roundTripMs)));
+    sender.control(wire.encodeStreamCredit(stream.id, this.#limitOf(stream, now)));
     this.receiver.suit(stream.window.size);
+  }
+
+  /** What the stream's peer may send from now on. */
+  #limitOf(stream: Stream, now: number): number {
+    if (this.#changed) this.#sharedAt = now;
+    this.#changed = false;
+    return stream.window.grant({ now, roundTrip: this.#parts.heartbeat.roundTripMs, shared: now - this.#sharedAt < SHARED_MS });
   }
 
   #grantSession(): void {
@@ -200,9 +217,9 @@ export class Roster implements StreamOwner {
   }
 
   accept(stream: Stream, metadata: readonly Tlv[]): void {
-    const { budget, clock, heartbeat, ids, sender } = this.#parts;
+    const { budget, clock, ids, sender } = this.#parts;
     budget.earn(4);
-    sender.control(wire.encodeAccept(stream.id, stream.window.grant(clock.now(), heartbeat.roundTripMs), metadata));
+    sender.control(wire.encodeAccept(stream.id, this.#limitOf(stream, clock.now()), metadata));
     if (ids.settled()) this.#grantSession();
   }
 

@@ -107,7 +107,7 @@ export class Session {
   get draining(): boolean {
     return this.#state.draining !== undefined;
   }
-  /** Shortest round trip seen lately, ms; the shortest possible one until there are enough measurements. */
+  /** Shortest round trip that was seen, ms; the shortest possible one until there are enough measurements. */
   get roundTripMs(): number {
     return this.#heartbeat.roundTripMs;
   }

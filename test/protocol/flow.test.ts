@@ -142,17 +142,22 @@ describe("a receiver", () => {
     expect(grants.map((frame) => wire.getU64(frame.payload, 0))).toEqual([(256 << 10) + 4 * 16_384, (256 << 10) + 8 * 16_384]);
   });
 
+  interface Play {
+    readonly roundTrip: number;
+    readonly rate: number;
+    readonly from?: number;
+    readonly ms: number;
+    readonly shared?: boolean;
+  }
+
   /** Plays a sender that is held back by the window alone, over `roundTrip`, or by a reader that takes `rate` bytes a millisecond. */
-  function play(
-    window: ReceiveWindow,
-    { roundTrip, rate, ms }: { readonly roundTrip: number; readonly rate: number; readonly ms: number },
-  ): void {
+  function play(window: ReceiveWindow, { roundTrip, rate, from = 0, ms, shared = false }: Play): void {
     let credit = 0;
-    for (let now = 0; now < ms; now++) {
+    for (let now = from; now < from + ms; now++) {
       credit = Math.min(credit + Math.min(rate, window.size / roundTrip), window.size);
       for (; credit >= 16_384; credit -= 16_384) {
         window.receive(16_384);
-        if (window.consume(16_384)) window.grant(now, roundTrip);
+        if (window.consume(16_384)) window.grant({ now, roundTrip, shared });
       }
     }
   }
@@ -163,7 +168,7 @@ describe("a receiver", () => {
     expect(window.size).toBe(4 << 20);
     for (let n = 0; n < 300; n++) {
       window.receive(16_384);
-      if (window.consume(16_384)) window.grant(100_000, 50);
+      if (window.consume(16_384)) window.grant({ now: 100_000, roundTrip: 50, shared: false });
     }
     expect(window.size).toBe(1 << 18);
   });
@@ -174,6 +179,22 @@ describe("a receiver", () => {
     expect(window.size).toBeLessThanOrEqual(1 << 19);
   });
 
+  test("grows its window to 2 MiB on a near path for a stream that is alone, and back to its first size as soon as another has bytes", () => {
+    const window = new ReceiveWindow({ initial: 1 << 18, max: 4 << 20 }, 1 << 18);
+    const near = { roundTrip: 0.2, rate: 700_000 };
+    play(window, { ...near, ms: 100 });
+    expect(window.size).toBe(2 << 20);
+    play(window, { ...near, from: 100, ms: 20, shared: true });
+    expect(window.size).toBe(1 << 18);
+    expect(window.left).toBeLessThanOrEqual(1 << 18);
+  });
+
+  test("lets streams that share a far path have the windows that its round trip needs", () => {
+    const window = new ReceiveWindow({ initial: 1 << 18, max: 4 << 20 }, 1 << 18);
+    play(window, { roundTrip: 50, rate: Infinity, ms: 5_000, shared: true });
+    expect(window.size).toBe(4 << 20);
+  });
+
   test("never takes back what it granted", () => {
     const window = new ReceiveWindow({ initial: 1000, max: 8000 }, 1000);
     let limit = 0;
@@ -181,7 +202,7 @@ describe("a receiver", () => {
     for (let n = 0; n < 1000; n++) {
       window.receive(100);
       if (window.consume(100)) {
-        const next = window.grant((now += n % 7 === 0 ? 70_000 : 1), 10);
+        const next = window.grant({ now: (now += n % 7 === 0 ? 70_000 : 1), roundTrip: 10, shared: n % 3 === 0 });
         expect(next).toBeGreaterThanOrEqual(limit);
         limit = next;
       }
@@ -190,6 +211,32 @@ describe("a receiver", () => {
 });
 
 describe("many streams", () => {
+  test("have small windows where they share a near path, and a large one where a stream is alone for 10 s", () => {
+    const pair = sessionPair({ open: (stream) => (new Collected(stream), stream.accept()) });
+    const bulk = pair.client.open("bulk", { messages: false });
+    const small = pair.client.open("small", { messages: false });
+    new Collected(bulk);
+    pair.clock.turn();
+    const flow = (ms: number, act: () => void = () => {}): void => {
+      for (let passed = 0; passed < ms; passed++) {
+        bulk.write(Buffer.alloc(1 << 18), false);
+        act();
+        pair.clock.advance(1);
+      }
+    };
+    const window = (): number => pair.incoming[0]!.window.size;
+    flow(100);
+    expect(window()).toBe(2 << 20);
+    flow(30, () => small.write(Buffer.alloc(64), false));
+    expect(window()).toBe(1 << 18);
+    pair.clock.advance(9_000);
+    flow(30);
+    expect(window()).toBe(1 << 18);
+    pair.clock.advance(1_000);
+    flow(100);
+    expect(window()).toBe(2 << 20);
+  });
+
   test("do not deadlock when both directions are full on both sides", () => {
     const pair = sessionPair({ open: echo });
     const size = 6 * MiB;
