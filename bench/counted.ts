@@ -10,14 +10,13 @@ import { getPriority } from "node:os";
 import process from "node:process";
 import { getHeapStatistics } from "node:v8";
 import { type Clock, systemClock } from "../src/base/clock.ts";
-import type { Identity } from "../src/identity/identity.ts";
 import { Decoder, type FrameSink } from "../src/protocol/decoder.ts";
 import { encodeStreamCredit, HEADER, putHeader, Type } from "../src/protocol/frame.ts";
 import { Writer } from "../src/protocol/writer.ts";
+import { Holder } from "../src/policy/holder.ts";
 import { Limiter } from "../src/policy/limiter.ts";
 import type { Rule } from "../src/policy/rule.ts";
 import { tuneMemory } from "../src/runtime/memory.ts";
-import { identityOf } from "../test/support/identity.ts";
 
 const counted = Number(process.argv[2]);
 /** For the compilers: what is counted is what a gateway runs that has been up for a while. */
@@ -63,7 +62,7 @@ function writer(put: (subject: Writer) => void): Loop {
 }
 
 interface Asked {
-  readonly identity: Identity;
+  readonly holder: Holder;
   readonly rule: Rule;
 }
 
@@ -73,12 +72,13 @@ function limiter(limits: Rule["limits"], how: { readonly known: boolean; readonl
   const clock: Clock = { ...systemClock, now: () => now };
   const subject = new Limiter({ clock });
   const rule: Rule = { clients: ["*"], targets: ["*"], limits, line: 1 };
-  const all = Array.from({ length: 1_024 }, (_, index) => identityOf({ uri: `spiffe://dev/agent/${index}` }));
-  if (how.known) for (const identity of all) subject.openPipe(identity, rule);
+  const all = Array.from({ length: 1_024 }, (_, index) => new Holder(`spiffe://dev/agent/${index}`));
+  if (how.known) for (const holder of all) subject.openPipe(holder, rule);
   const run = (): void => {
     for (let index = 0; index < LOOPS; index++) {
       now++;
-      how.decide(subject, { identity: all[index % all.length]!, rule });
+      const holder = all[index % all.length]!;
+      how.decide(subject, { holder: how.known ? holder : new Holder(holder.principal), rule });
     }
   };
   return { operations: LOOPS, run };
@@ -86,13 +86,13 @@ function limiter(limits: Rule["limits"], how: { readonly known: boolean; readonl
 
 const payload = Buffer.alloc(PAYLOAD);
 const credit = encodeStreamCredit(1, 65_536);
-const opened = (subject: Limiter, { identity, rule }: Asked): void => {
-  const answer = subject.openPipe(identity, rule);
+const opened = (subject: Limiter, { holder, rule }: Asked): void => {
+  const answer = subject.openPipe(holder, rule);
   if (!answer.ok) throw new Error(answer.reason);
   answer.lease.release();
 };
-const connected = (subject: Limiter, { identity, rule }: Asked): void => {
-  const answer = subject.connect(identity, rule);
+const connected = (subject: Limiter, { holder, rule }: Asked): void => {
+  const answer = subject.connect(holder, rule);
   if (!answer.ok) throw new Error(answer.reason);
   answer.release();
 };

@@ -12,6 +12,7 @@ import { nameText, type Certificate } from "./identity/certificate.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { PipeEntry } from "./pipe/registry.ts";
+import type { Holder } from "./policy/holder.ts";
 import type { Decision } from "./policy/policy.ts";
 import type { Rule } from "./policy/rule.ts";
 
@@ -31,6 +32,8 @@ export interface ConnectionFacts {
   readonly source: string;
   /** Of its certificate; made anew when another path proves the same certificate (another end of its chain). */
   identity: Identity;
+  /** Of its limits: the principal does not change with the path. */
+  readonly holder: Holder;
   readonly protocol: string;
   /** The rule whose connection limits it is under; another one after a reload, for what is asked for from then on. */
   rule: Rule;

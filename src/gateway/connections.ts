@@ -8,6 +8,7 @@ import type { Timer } from "../base/clock.ts";
 import type { ListenerConfig } from "../config/config.ts";
 import type { Identity } from "../identity/identity.ts";
 import type { ConnectionFacts } from "../journal.ts";
+import { Holder } from "../policy/holder.ts";
 import { ALPN } from "../protocol/frame.ts";
 import type { Session } from "../protocol/session.ts";
 import type { Stream } from "../protocol/stream.ts";
@@ -42,12 +43,14 @@ export class Connections {
       this.#options.opener.tellShadows(connection);
       return this.#turnAway(connection, admitted.broken);
     }
-    const seat = this.#options.limiter.connect(identity, admitted.rule);
+    const holder = new Holder(identity.principal);
+    const seat = this.#options.limiter.connect(holder, admitted.rule);
     if (!seat.ok) return this.#turnAway(connection, { reason: seat.reason, retryAfter: seat.retryAfter });
     const facts: ConnectionFacts = {
       id: connection.id,
       source: connection.source.text,
       identity,
+      holder,
       protocol: connection.alpn ?? "raw",
       rule: admitted.rule,
     };

@@ -70,11 +70,11 @@ export class Opener {
     else if (clock.wall() > identity.notAfter) broken = { reason: "cert_expired", detail: "since it connected" };
     else if (target === undefined || !decision.allowed) {
       // Guessing names costs what opening costs.
-      const retryAfter = limiter.chargeRefusedOpen(identity, facts.rule);
+      const retryAfter = limiter.chargeRefusedOpen(facts.holder, facts.rule);
       if (retryAfter > 0) broken = { reason: "rate_limited", retryAfter };
       else broken = { reason: target === undefined ? "unknown_target" : "forbidden" };
     } else {
-      const lease = limiter.openPipe(identity, decision.rule);
+      const lease = limiter.openPipe(facts.holder, decision.rule);
       if (lease.ok) return { ok: true, target, rule: decision.rule, lease: lease.lease, policy };
       broken = { reason: lease.reason, retryAfter: lease.retryAfter };
     }

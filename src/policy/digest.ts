@@ -4,7 +4,8 @@
  * Promises: who does not know the key cannot choose names that collide, and two names have one digest with odds of 2^-128.
  * Leaves to others: where the key comes from. A digest never leaves the process: it is no signature.
  */
-export type Digest = Int32Array;
+/** Four words. */
+export type Digest = readonly number[];
 
 /** Stands before all texts of one kind: a key of their own, made by `seed`. */
 export type Seed = Int32Array;
@@ -17,7 +18,7 @@ export class Digester {
   /** What goes into the last block, which is whole or padded; under each key of a rule the same. */
   readonly #forWhole: Int32Array;
   readonly #forPart: Int32Array;
-  readonly #out: Digest = new Int32Array(4);
+  readonly #out = new Int32Array(4);
   /** Whether a character of the text did not fit into a byte. */
   #isWide = false;
 
@@ -34,7 +35,7 @@ export class Digester {
   }
 
   /** Good until the next call. */
-  of(seed: Seed, text: string): Digest {
+  of(seed: Seed, text: string): Int32Array {
     let a = seed[0]!;
     let b = seed[1]!;
     let c = seed[2]!;
@@ -96,7 +97,7 @@ export class Digester {
   }
 
   /** Identities have none such; a pattern of a rule may. */
-  #ofWide(seed: Seed, text: string): Digest {
+  #ofWide(seed: Seed, text: string): Int32Array {
     this.#isWide = false;
     const apart = seed.map((word) => ~word); // what was escaped is not what looks the same
     return this.of(

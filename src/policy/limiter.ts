@@ -7,10 +7,10 @@
  * Leaves to others: which rule holds, saying no to the peer, and how accounts are stored (accounts.ts).
  */
 import type { Clock } from "../base/clock.ts";
-import type { Identity } from "../identity/identity.ts";
 import { Accounts, accountsMemory, connectionsWord, pipesWord } from "./accounts.ts";
 import { microseconds } from "./bucket.ts";
 import { Digester } from "./digest.ts";
+import type { Holder } from "./holder.ts";
 import { Kind } from "./kind.ts";
 import type { Limits, Rule } from "./rule.ts";
 import { BucketThrottle, type Throttle, unlimited } from "./throttle.ts";
@@ -72,18 +72,24 @@ interface Place {
 
 class CountedConnection implements Connected {
   readonly ok = true;
-  #place: Place | undefined;
+  readonly #accounts: Accounts;
+  readonly #kind: Kind;
+  /** 0: given back. */
+  #id: number;
 
-  constructor(place: Place) {
-    this.#place = place;
+  constructor({ accounts, kind, id }: Place) {
+    this.#accounts = accounts;
+    this.#kind = kind;
+    this.#id = id;
   }
   release(): void {
-    if (this.#place === undefined) return;
-    const { accounts, kind, id } = this.#place;
-    this.#place = undefined;
+    const id = this.#id;
+    if (id === 0) return;
+    this.#id = 0;
+    const accounts = this.#accounts;
     accounts.hold(id);
     accounts.words[accounts.word + connectionsWord]!--;
-    kind.settle(accounts);
+    this.#kind.settle(accounts);
     accounts.leave();
   }
 }
@@ -147,13 +153,13 @@ export class Limiter {
   }
 
   /** A new connection, under the rule that `connectionLimits` found. A refused one is charged too. */
-  connect(identity: Identity, rule: Rule): ConnectAnswer {
+  connect(holder: Holder, rule: Rule): ConnectAnswer {
     const { connects, connections } = rule.limits;
     if (connects === undefined && connections === undefined) return freeConnection;
     const accounts = this.#accounts;
     const kind = this.#kind(rule);
     const now = this.#now();
-    const id = this.#enter(identity, { kind, now });
+    const id = this.#enter(holder, { kind, now });
     if (id === 0) return busy;
     const wait = kind.takeConnect(accounts, now);
     const isCounted = wait === 0 && this.#count(connectionsWord, connections);
@@ -165,13 +171,13 @@ export class Limiter {
   }
 
   /** A new pipe, under the rule that `decide` found. One that is refused for `pipes` is charged too. */
-  openPipe(identity: Identity, rule: Rule): OpenAnswer {
+  openPipe(holder: Holder, rule: Rule): OpenAnswer {
     const { limits } = rule;
     if (!limitsPipes(limits)) return freePipe;
     const accounts = this.#accounts;
     const kind = this.#kind(rule);
     const now = this.#now();
-    const id = this.#enter(identity, { kind, now });
+    const id = this.#enter(holder, { kind, now });
     if (id === 0) return busy;
     const wait = kind.takeOpen(accounts, now);
     const isCounted = wait === 0 && this.#count(pipesWord, limits.pipes);
@@ -187,12 +193,12 @@ export class Limiter {
    * An open that no rule allows, charged to the rule of the connection (`connectionLimits`), so that guessing names costs what
    * opening costs. Returns 0, or the milliseconds after which to come again: then the answer is `rate_limited`, not `forbidden`.
    */
-  chargeRefusedOpen(identity: Identity, rule: Rule): number {
+  chargeRefusedOpen(holder: Holder, rule: Rule): number {
     if (rule.limits.opens === undefined) return 0;
     const accounts = this.#accounts;
     const kind = this.#kind(rule);
     const now = this.#now();
-    if (this.#enter(identity, { kind, now }) === 0) return RETRY_CAP_MS;
+    if (this.#enter(holder, { kind, now }) === 0) return RETRY_CAP_MS;
     const wait = kind.takeOpen(accounts, now);
     kind.settle(accounts);
     accounts.leave();
@@ -204,9 +210,9 @@ export class Limiter {
   }
 
   /** The account, locked and in hand; 0: there is none for it. */
-  #enter({ principal }: Identity, { kind, now }: { readonly kind: Kind; readonly now: number }): number {
+  #enter(holder: Holder, { kind, now }: { readonly kind: Kind; readonly now: number }): number {
     const accounts = this.#accounts;
-    const id = accounts.enter(this.#digester.of(kind.seed, principal), now);
+    const id = accounts.enter(holder.digest(kind.seed, this.#digester), now);
     if (accounts.isNew && id !== 0) kind.fill(accounts, now);
     return id;
   }

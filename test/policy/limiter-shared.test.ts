@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { Holder } from "../../src/policy/holder.ts";
 import { type Connected, Limiter, limiterMemory, type PipeLease } from "../../src/policy/limiter.ts";
 import type { Limits, Rule } from "../../src/policy/rule.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { identityOf } from "../support/identity.ts";
 
-const named = (name: string): ReturnType<typeof identityOf> => identityOf({ uri: `spiffe://dev/${name}` });
+const named = (name: string): Holder => new Holder(`spiffe://dev/${name}`);
 const ruleWith = (limits: Limits): Rule => ({ clients: ["*"], targets: ["*"], limits, line: 0 });
 
 /** `clock` with timers of whole milliseconds, as real ones are. */

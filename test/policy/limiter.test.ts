@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { Holder } from "../../src/policy/holder.ts";
 import { Limiter, type Connected, type PipeLease } from "../../src/policy/limiter.ts";
 import type { Limits, Rule } from "../../src/policy/rule.ts";
 import { unlimited } from "../../src/policy/throttle.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { identityOf } from "../support/identity.ts";
 
 function ruleWith(limits: Limits, targets: readonly string[] = ["*"]): Rule {
   return { clients: ["*"], targets, limits, line: 0 };
@@ -21,7 +21,7 @@ function opened(limiter: Limiter, [name, rule]: [name: string, rule: Rule]): Pip
   return answer.lease;
 }
 
-const named = (name: string): ReturnType<typeof identityOf> => identityOf({ uri: `spiffe://dev/${name}` });
+const named = (name: string): Holder => new Holder(`spiffe://dev/${name}`);
 const bob = named("bob");
 const amy = named("amy");
 
@@ -89,7 +89,7 @@ describe("pipes", () => {
     const { limiter } = setup();
     const rule = ruleWith({ bytes: { perSecond: 1_000, burst: 1_000 } });
     const first = opened(limiter, ["bob", rule]);
-    const renewed = { ...bob, fingerprint: `sha256:${"1".repeat(64)}`, serial: "02" };
+    const renewed = named("bob"); // another connection, whatever its certificate
     const again = limiter.openPipe(renewed, rule);
     if (!again.ok) throw new Error(again.reason);
     expect(again.lease.inbound).toBe(first.inbound);
@@ -146,13 +146,21 @@ describe("pipes", () => {
     expect(opened(limiter, ["bob", ruleWith({ pipes: 3 })]).outbound).toBe(unlimited);
   });
 
+  test("of one connection are held to each rule that they come under, in turn and with other limiters", () => {
+    const [{ limiter }, other] = [setup(), setup()];
+    const [few, more] = [ruleWith({ pipes: 1 }), ruleWith({ pipes: 2 })];
+    expect([few, more, few, more, more].map((rule) => limiter.openPipe(bob, rule).ok)).toEqual([true, true, false, true, false]);
+    expect([few, more, few].map((rule) => other.limiter.openPipe(bob, rule).ok)).toEqual([true, true, false]);
+    expect(limiter.openPipe(named("bob"), few).ok).toBe(false);
+  });
+
   test("do not care for odd names", () => {
     const { limiter } = setup();
     const rule = ruleWith({ pipes: 1 });
     for (const principal of ["__proto__", "constructor", "", "hasOwnProperty"]) {
-      const identity = { ...bob, principal };
-      expect(limiter.openPipe(identity, rule).ok).toBe(true);
-      expect(limiter.openPipe(identity, rule).ok).toBe(false);
+      const holder = new Holder(principal);
+      expect(limiter.openPipe(holder, rule).ok).toBe(true);
+      expect(limiter.openPipe(holder, rule).ok).toBe(false);
     }
   });
 });
@@ -246,19 +254,19 @@ describe("accounts", () => {
         for (const { pauseMs, who, act, strangers } of steps) {
           clock.advance(pauseMs);
           for (let turn = 0; turn < strangers; turn++) sweeping.chargeRefusedOpen(named(`stranger${stranger++}`), rule);
-          const identity = named(`known${who}`);
+          const holder = named(`known${who}`);
           const both = [sweeping, keeping[who]!];
           if (act === "connect") {
-            const answers = both.map((limiter) => limiter.connect(identity, rule));
+            const answers = both.map((limiter) => limiter.connect(holder, rule));
             expect(answers[0]!.ok).toBe(answers[1]!.ok);
             if (answers[0]!.ok) connections[who]!.push(answers as Connected[]);
             else expect(answers[0]).toEqual(answers[1]);
           } else if (act === "open") {
-            const answers = both.map((limiter) => limiter.openPipe(identity, rule));
+            const answers = both.map((limiter) => limiter.openPipe(holder, rule));
             if (answers.every((answer) => answer.ok)) pipes[who]!.push(answers.map((answer) => answer.lease));
             else expect(answers[0]).toEqual(answers[1]);
           } else if (act === "charge") {
-            expect(sweeping.chargeRefusedOpen(identity, rule)).toBe(keeping[who]!.chargeRefusedOpen(identity, rule));
+            expect(sweeping.chargeRefusedOpen(holder, rule)).toBe(keeping[who]!.chargeRefusedOpen(holder, rule));
           } else if (act === "send") {
             const resume = (): void => {};
             const admitted = pipes[who]!.at(-1)?.map((lease) => lease.inbound.admit(100, 0, resume)) ?? [];
@@ -278,7 +286,7 @@ describe("accounts", () => {
     const { clock, limiter } = setup();
     const rule = ruleWith({ connects: { perSecond: 10, burst: 20 }, opens: { perSecond: 50, burst: 100 }, pipes: 100 });
     const count = 1_000_000;
-    const identities = Array.from({ length: count }, (_, index) => ({ ...bob, principal: `spiffe://dev/agent/${index}` }));
+    const names = Array.from({ length: count }, (_, index) => `spiffe://dev/agent/${index}`);
     const before = process.memoryUsage();
     /** CPU nanoseconds for each: what else the machine does is not in it. */
     const timed = (act: (index: number) => void): number => {
@@ -287,12 +295,12 @@ describe("accounts", () => {
       const { user, system } = process.cpuUsage(begin);
       return ((user + system) / count) * 1e3;
     };
-    const first = timed((index) => void limiter.chargeRefusedOpen(identities[index]!, rule));
+    const first = timed((index) => void limiter.chargeRefusedOpen(new Holder(names[index]!), rule));
     const after = process.memoryUsage();
     const bytesEach = (after.external - before.external) / count;
     expect(limiter.accounts).toBe(count);
     expect(limiter.chargeRefusedOpen(named("one-more"), rule)).toBe(1_000); // closed: nobody is idle
-    const again = timed((index) => void limiter.chargeRefusedOpen(identities[(index * 7_919) % count]!, rule));
+    const again = timed((index) => void limiter.chargeRefusedOpen(new Holder(names[(index * 7_919) % count]!), rule));
     clock.advance(60_000);
     for (let index = 0; index < 20_000; index++) expect(limiter.chargeRefusedOpen(named(`late${index}`), rule)).toBe(0);
     expect(limiter.accounts).toBeLessThanOrEqual(count);

@@ -2,9 +2,9 @@
 import process from "node:process";
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../../../src/base/clock.ts";
+import { Holder } from "../../../src/policy/holder.ts";
 import { type Connected, Limiter } from "../../../src/policy/limiter.ts";
 import type { Rule } from "../../../src/policy/rule.ts";
-import { identityOf } from "../identity.ts";
 
 export interface LimiterWork {
   readonly memory: SharedArrayBuffer;
@@ -23,21 +23,21 @@ export interface Round {
 const { memory, time, rule, names } = workerData as LimiterWork;
 const now = new Float64Array(time);
 const limiter = new Limiter({ memory, clock: { ...systemClock, now: () => now[0]! } });
-const identities = names.map((name) => identityOf({ uri: `spiffe://dev/${name}` }));
+const holders = names.map((name) => new Holder(`spiffe://dev/${name}`));
 const held: Connected[] = [];
 
 /** Accounts that come and go meanwhile: every record is taken and given back many times over. */
 function disturb(prefix: string, index: number): void {
-  const seat = limiter.connect({ ...identities[0]!, principal: `${prefix}${index}` }, rule);
+  const seat = limiter.connect(new Holder(`${prefix}${index}`), rule);
   if (seat.ok) seat.release();
 }
 
 function opens(prefix: string): number[] {
-  const taken = identities.map(() => 0);
-  const open = new Set(identities.keys());
+  const taken = holders.map(() => 0);
+  const open = new Set(holders.keys());
   for (let turn = 0; open.size > 0; turn++) {
     for (const index of open) {
-      if (limiter.chargeRefusedOpen(identities[index]!, rule) === 0) taken[index]!++;
+      if (limiter.chargeRefusedOpen(holders[index]!, rule) === 0) taken[index]!++;
       else open.delete(index);
     }
     disturb(prefix, turn);
@@ -46,10 +46,10 @@ function opens(prefix: string): number[] {
 }
 
 function connect(): number[] {
-  return identities.map((identity) => {
+  return holders.map((holder) => {
     let count = 0;
     for (;;) {
-      const seat = limiter.connect(identity, rule);
+      const seat = limiter.connect(holder, rule);
       if (!seat.ok) return count;
       held.push(seat);
       count++;
