@@ -20,9 +20,19 @@ export interface Break {
   readonly retryAfter?: number;
 }
 
+/** Whole messages that lie in one chunk: the n-th from `places[2n]` to `places[2n + 1]`, at least one. It belongs to the receiver, as a chunk does. */
+export interface Batch {
+  readonly chunk: Uint8Array;
+  readonly places: number[];
+}
+
 export interface ChannelEvents {
   /** `last`: this chunk ends a message (always false on byte channels). A message may come in several chunks; an empty one is an empty chunk with `last`. */
   data(chunk: Uint8Array, last: boolean): void;
+  /** Whether `batch` may be called instead of `data` for whole messages. */
+  readonly takesBatches?: boolean;
+  /** Several whole messages at once, each as `data` with `last` would bring it: a chunk's worth may come after a pause began in its middle. */
+  batch?(batch: Batch): void;
   /** The other side will send no more; its direction is complete. */
   end(): void;
   /** After a `write` that returned false: write on. */
@@ -37,6 +47,8 @@ export interface Channel {
   attach(events: ChannelEvents): void;
   /** Takes the chunk in any case; false asks the caller to wait for `drained` before it writes more. `last` ends a message. */
   write(chunk: Uint8Array, last: boolean): boolean;
+  /** Several whole messages at once, where it can; as `write` for each of them. */
+  writeBatch?(batch: Batch): boolean;
   /** Ends our direction cleanly, after what was written. The other one goes on. */
   closeWrite(): void;
   /** Breaks both directions off: what is unsent is discarded, and the other side sees a break, never an end. */

@@ -3,7 +3,7 @@
  * Promises: bytes and messages arrive in order and whole or the end that misses some sees a break, never an end; at most one
  * chunk is held each way beyond what the channels hold. Leaves to others: opening the channels, what the throttles allow.
  */
-import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 
 /** The part of a client's throttle that a copy needs; `unlimited` (policy/throttle.ts) always says true. */
@@ -86,11 +86,29 @@ class Way implements ChannelEvents {
     this.#pass(chunk, last);
   }
 
+  /** What a gate would have to hold in the middle comes message by message. */
+  get takesBatches(): boolean {
+    return this.#gate === undefined && this.sink.messages && this.sink.writeBatch !== undefined;
+  }
+
+  batch(batch: Batch): void {
+    const { places } = batch;
+    let bytes = 0;
+    for (let at = 0; at < places.length; at += 2) bytes += places[at + 1]! - places[at]!;
+    this.progress++;
+    this.bytes += bytes;
+    this.messages += places.length / 2;
+    if (!this.sink.writeBatch!(batch)) this.#wait();
+  }
+
   #pass(chunk: Uint8Array, last: boolean): void {
     this.progress++;
     this.bytes += chunk.length;
     if (last) this.messages++;
-    if (this.sink.write(chunk, last)) return;
+    if (!this.sink.write(chunk, last)) this.#wait();
+  }
+
+  #wait(): void {
     this.waits = "sink";
     this.#source.pause();
   }

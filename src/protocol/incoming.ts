@@ -4,7 +4,7 @@
  * Leaves to others: cutting bytes into frames (decoder.ts), the fields of control frames (control.ts), how a session ends (session.ts).
  */
 import type { Buffer } from "node:buffer";
-import type { Break } from "../base/channel.ts";
+import type { Batch, Break } from "../base/channel.ts";
 import {
   judgeControl,
   judgeFirst,
@@ -43,6 +43,12 @@ export class Incoming implements FrameSink {
   /** The stream of the last DATA frame, and that of the one whose header was judged. */
   #lastStream: Stream | undefined;
   #frameStream: Stream | undefined;
+  /** Whether that frame is a whole message. */
+  #isWhole = false;
+  /** Whole messages of one stream in one chunk, which go on together: before anything else does. */
+  #batch: Batch | undefined;
+  #batchStream: Stream | undefined;
+  #batchCost = 0;
 
   constructor(parts: SessionParts, options: IncomingOptions) {
     this.#parts = parts;
@@ -65,7 +71,10 @@ export class Incoming implements FrameSink {
 
   frame(type: number, flags: number, id: number, buffer: Buffer, start: number, end: number): boolean {
     if (type === Type.DATA) this.#onData(flags, buffer, start, end);
-    else this.#onControl(type, flags, id, buffer.subarray(start, end));
+    else {
+      this.flush();
+      this.#onControl(type, flags, id, buffer.subarray(start, end));
+    }
     const { phase } = this.#parts.state;
     return phase === "hello" || phase === "active";
   }
@@ -92,9 +101,12 @@ export class Incoming implements FrameSink {
     }
     if (stream.opener && !stream.accepted) throw new ProtocolFault("protocol_error", "DATA before ACCEPT");
     if (!stream.window.receive(cost)) throw new ProtocolFault("flow_control", "over the stream's limit");
+    this.#isWhole = flags === Flag.END_MESSAGE && stream.betweenMessages;
     const fault = stream.judge(length, flags);
-    if (fault === "too_large") stream.reset({ reason: "message_too_large" });
-    else if (fault !== undefined) throw new ProtocolFault("protocol_error", fault);
+    if (fault === "too_large") {
+      this.flush();
+      stream.reset({ reason: "message_too_large" });
+    } else if (fault !== undefined) throw new ProtocolFault("protocol_error", fault);
   }
 
   #onData(flags: number, buffer: Buffer, start: number, end: number): void {
@@ -103,9 +115,31 @@ export class Incoming implements FrameSink {
     const { receiver } = this.#roster;
     this.#parts.budget.earnBytes(cost);
     if (stream === undefined) return receiver.consumed(cost);
+    if (stream !== this.#batchStream || !this.#isWhole || buffer !== this.#batch?.chunk) this.flush();
     if (stream.closed) return; // since its header came; it was refunded whole
+    if (this.#isWhole && (stream === this.#batchStream || stream.takesBatches)) return this.#collect(stream, { buffer, start, end });
     stream.receive(buffer.subarray(start, end), flags, cost);
     receiver.held();
+  }
+
+  #collect(stream: Stream, { buffer, start, end }: { readonly buffer: Buffer; readonly start: number; readonly end: number }): void {
+    if (this.#batch === undefined) {
+      this.#batch = { chunk: buffer, places: [] };
+      this.#batchStream = stream;
+    }
+    this.#batch.places.push(start, end);
+    this.#batchCost += FRAME_COST + end - start;
+  }
+
+  /** Hands on what was collected: the chunk is over, or something else comes. */
+  flush(): void {
+    const [batch, stream, cost] = [this.#batch, this.#batchStream, this.#batchCost];
+    if (batch === undefined || stream === undefined) return;
+    this.#batch = this.#batchStream = undefined;
+    this.#batchCost = 0;
+    if (stream.closed) return;
+    stream.receiveBatch(batch, cost);
+    this.#roster.receiver.held();
   }
 
   // ---- control frames

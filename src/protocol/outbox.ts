@@ -4,6 +4,7 @@
  * Promises: order, and which chunk ended a message; what waits keeps little more alive than its bytes. Leaves to others: credit, whose turn it is.
  */
 import { Buffer } from "node:buffer";
+import type { Batch } from "../base/channel.ts";
 import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST, HEADER, MIN_PAYLOAD, putHeader, Type } from "./frame.ts";
 import type { Writer } from "./writer.ts";
@@ -17,15 +18,24 @@ const RUN = 16 << 10;
 const pool: Buffer[] = [];
 const POOLED = 64;
 
-/** Bytes of `chunk` from `start` to `end`: of one chunk, or (`framed`) whole frames. */
-interface Piece {
+/** Frames that are whole, in `chunk` from `start` to `end`. */
+interface Run {
   readonly chunk: Uint8Array;
-  readonly framed: boolean;
-  /** The chunk ends a message. */
-  readonly last: boolean;
+  readonly places: undefined;
   start: number;
   end: number;
 }
+
+/** Chunks that are not frames yet: the next one is at `places[start]`. */
+interface Chunks {
+  readonly chunk: Uint8Array;
+  readonly places: number[];
+  /** The last one ends a message, as all before it do. */
+  readonly last: boolean;
+  start: number;
+}
+
+type Piece = Run | Chunks;
 
 /** What may go now. */
 export interface Allowance {
@@ -44,7 +54,7 @@ export class Outbox {
   bytes = 0;
   readonly #pieces = new Queue<Piece>();
   /** The last piece, when it is framed and can grow. */
-  #run: Piece | undefined;
+  #run: Run | undefined;
 
   get empty(): boolean {
     return this.#pieces.length === 0;
@@ -54,7 +64,8 @@ export class Outbox {
   get nextIsEmpty(): boolean {
     const first = this.#pieces.first;
     if (first === undefined) return false;
-    return first.framed ? lengthAt(first.chunk, first.start) === 0 : first.start === first.end;
+    const { places, start, chunk } = first;
+    return places === undefined ? lengthAt(chunk, start) === 0 : places[start] === places[start + 1];
   }
 
   /** `id`: 0 while it is not known. */
@@ -63,9 +74,21 @@ export class Outbox {
     if (id !== 0 && length <= MIN_PAYLOAD) this.#append(chunk, { id, last });
     else {
       this.#run = undefined;
-      this.#pieces.push({ chunk: length < COPY_BELOW ? Buffer.from(chunk) : chunk, framed: false, last, start: 0, end: length });
+      this.#pieces.push({ chunk: length < COPY_BELOW ? Buffer.from(chunk) : chunk, places: [0, length], last, start: 0 });
     }
     this.bytes += FRAME_COST + length;
+  }
+
+  /** The messages of a batch from the one at `places[start]` on. */
+  pushBatch({ chunk, places }: Batch, start: number): void {
+    let bytes = 0;
+    for (let at = start; at < places.length; at += 2) bytes += places[at + 1]! - places[at]!;
+    this.#run = undefined;
+    const keeps = chunk.buffer.byteLength > 2 * bytes;
+    const from = places[start]!;
+    const own = keeps ? Buffer.from(chunk.subarray(from)) : chunk;
+    this.#pieces.push({ chunk: own, places: keeps ? places.map((place) => place - from) : places, last: true, start });
+    this.bytes += (FRAME_COST * (places.length - start)) / 2 + bytes;
   }
 
   #append(chunk: Uint8Array, { id, last }: { readonly id: number; readonly last: boolean }): void {
@@ -73,7 +96,7 @@ export class Outbox {
     let run = this.#run;
     if (run === undefined || run.end + size > run.chunk.length) {
       const buffer = this.bytes < FIRST_RUN ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
-      run = this.#run = { chunk: buffer, framed: true, last: false, start: 0, end: 0 };
+      run = this.#run = { chunk: buffer, places: undefined, start: 0, end: 0 };
       this.#pieces.push(run);
     }
     putHeader(run.chunk as Buffer, run.end, chunk.length, Type.DATA, last ? Flag.END_MESSAGE : 0, id);
@@ -85,10 +108,10 @@ export class Outbox {
   put(writer: Writer, may: Allowance): number {
     const piece = this.#pieces.first;
     if (piece === undefined) return 0;
-    return piece.framed ? this.#putFrames(writer, piece, may) : this.#putPart(writer, piece, may);
+    return piece.places === undefined ? this.#putFrames(writer, piece, may) : this.#putChunks(writer, piece, may);
   }
 
-  #putFrames(writer: Writer, piece: Piece, may: Allowance): number {
+  #putFrames(writer: Writer, piece: Run, may: Allowance): number {
     const { chunk, start, end } = piece;
     let at = start;
     let frame = start;
@@ -113,7 +136,7 @@ export class Outbox {
   }
 
   /** The first part of a frame that may not go whole. */
-  #putHead(writer: Writer, piece: Piece, { id, room }: Allowance): number {
+  #putHead(writer: Writer, piece: Run, { id, room }: Allowance): number {
     const { chunk, start } = piece;
     const length = room - FRAME_COST;
     if (length <= 0) return 0;
@@ -125,21 +148,29 @@ export class Outbox {
     return FRAME_COST + length;
   }
 
-  #putPart(writer: Writer, piece: Piece, may: Allowance): number {
-    const { chunk, start, end } = piece;
-    const left = end - start;
-    const length = Math.min(left, may.maxPayload, may.room - FRAME_COST);
-    if (length === 0 && left > 0) return 0;
-    let flags = 0;
-    if (length === left) {
-      this.#taken();
-      if (piece.last) flags |= Flag.END_MESSAGE;
-      if (may.ending && this.empty) flags |= Flag.FIN;
-      this.bytes -= FRAME_COST;
-    } else piece.start = start + length;
-    this.bytes -= length;
-    writer.data(may.id, flags, chunk, start, start + length);
-    return FRAME_COST + length;
+  #putChunks(writer: Writer, piece: Chunks, { id, room, wanted, maxPayload, ending }: Allowance): number {
+    const { chunk, places } = piece;
+    let cost = 0;
+    do {
+      const from = places[piece.start]!;
+      const left = places[piece.start + 1]! - from;
+      const length = Math.min(left, maxPayload, room - cost - FRAME_COST);
+      if (length < 0 || (length === 0 && left > 0)) break;
+      let flags = 0;
+      if (length < left) places[piece.start] = from + length;
+      else {
+        piece.start += 2;
+        const ends = piece.start === places.length;
+        if (ends) this.#taken();
+        if (!ends || piece.last) flags |= Flag.END_MESSAGE;
+        if (ends && ending && this.empty) flags |= Flag.FIN;
+        this.bytes -= FRAME_COST;
+      }
+      this.bytes -= length;
+      writer.data(id, flags, chunk, from, from + length);
+      cost += FRAME_COST + length;
+    } while (cost < wanted && piece.start < places.length);
+    return cost;
   }
 
   #taken(): void {

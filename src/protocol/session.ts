@@ -127,7 +127,9 @@ export class Session {
     this.#sender.hold();
     try {
       this.#decoder.feed(chunk);
+      this.#incoming.flush();
     } catch (fault) {
+      this.#incoming.flush();
       return this.close(breakOf(fault));
     }
     this.#sender.pump();

@@ -4,34 +4,14 @@
  * Leaves to session.ts: ids, frames on the wire, whose turn it is.
  */
 import { Buffer } from "node:buffer";
-import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST } from "./frame.ts";
 import { Outbox } from "./outbox.ts";
+import type { StreamInit, StreamOwner } from "./stream-owner.ts";
 import type { Tlv } from "./tlv.ts";
 import type { ReceiveWindow } from "./window.ts";
 import type { Writer } from "./writer.ts";
-
-/** What a stream asks of its session. */
-export interface StreamOwner {
-  readonly maxPayload: number;
-  readonly maxMessage: number;
-  /** Cost that the session may still send. */
-  readonly sendLeft: number;
-  sent(cost: number): void;
-  /** The stream has something to send and may. */
-  ready(stream: Stream): void;
-  /** A frame may go straight into the slab: nothing else waits. */
-  readonly direct: Writer | undefined;
-  touched(): void;
-  consumed(stream: Stream, cost: number): void;
-  resetByUs(stream: Stream, broken: Break): void;
-  finished(stream: Stream): void;
-  accept(stream: Stream, metadata: readonly Tlv[]): void;
-  release(stream: Stream): void;
-  later(act: () => void): void;
-  now(): number;
-}
 
 /** `write` returns false from here on. */
 const HIGH_WATER = 64 << 10;
@@ -47,17 +27,6 @@ interface Arrived {
 const nothing = Buffer.alloc(0);
 /** Of all streams that never had to wait. */
 const none = new Outbox();
-
-export interface StreamInit {
-  readonly target: string;
-  readonly messages: boolean;
-  readonly weight: number;
-  readonly metadata: readonly Tlv[];
-  readonly window: ReceiveWindow;
-  readonly sendLimit: number;
-  /** Whether we sent the OPEN. */
-  readonly opener: boolean;
-}
 
 export class Stream implements Channel {
   readonly target: string;
@@ -151,6 +120,41 @@ export class Stream implements Channel {
     }
     if (this.#outbox === none) this.#outbox = new Outbox();
     this.#outbox.push(chunk, { id: this.id, last: end });
+    return this.#waits();
+  }
+
+  writeBatch(batch: Batch): boolean {
+    if (this.#closed || this.#ending) return true;
+    const sent = this.#writeDirect(batch);
+    if (sent === batch.places.length) return true;
+    if (this.#outbox === none) this.#outbox = new Outbox();
+    this.#outbox.pushBatch(batch, sent);
+    return this.#waits();
+  }
+
+  /** How many of `places` were done with: those that could go straight into the slab. */
+  #writeDirect({ chunk, places }: Batch): number {
+    const writer = this.#outbox.empty && this.id !== 0 ? this.#owner.direct : undefined;
+    if (writer === undefined) return 0;
+    const { maxPayload, sendLeft } = this.#owner;
+    const room = Math.min(this.#sendLimit - this.#sendUsed, sendLeft);
+    let cost = 0;
+    let at = 0;
+    for (; at < places.length && !writer.blocked; at += 2) {
+      const [from, to] = [places[at]!, places[at + 1]!];
+      if (to - from > maxPayload || cost + FRAME_COST + to - from > room) break;
+      writer.data(this.id, Flag.END_MESSAGE, chunk, from, to);
+      cost += FRAME_COST + to - from;
+    }
+    if (at === 0) return 0;
+    this.#sendUsed += cost;
+    this.#owner.sent(cost);
+    this.#owner.touched();
+    return at;
+  }
+
+  /** Something waits now: false once it is much. */
+  #waits(): boolean {
     if (this.sendable) this.#owner.ready(this);
     this.#wantsDrained = this.#outbox.bytes >= HIGH_WATER;
     return !this.#wantsDrained;
@@ -255,6 +259,25 @@ export class Stream implements Channel {
     if (this.#messageBytes > this.#owner.maxMessage) return "too_large";
     if (ends) this.#messageBytes = 0;
     return undefined;
+  }
+
+  /** Whether no message has begun. */
+  get betweenMessages(): boolean {
+    return this.#messageBytes === 0;
+  }
+
+  /** Whether whole messages may come by `receiveBatch` now. */
+  get takesBatches(): boolean {
+    return !this.#paused && !this.#delivering && this.#inbox.length === 0 && this.#events?.takesBatches === true;
+  }
+
+  /** Whole messages, in DATA frames that were judged and counted. */
+  receiveBatch(batch: Batch, cost: number): void {
+    this.#delivering = true;
+    this.#events?.batch?.(batch);
+    this.#delivering = false;
+    if (!this.#closed) this.#owner.consumed(this, cost);
+    if (this.#inbox.length > 0 || this.#finReceived) this.#deliver();
   }
 
   /** Takes a DATA frame that was judged and counted. */

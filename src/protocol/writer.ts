@@ -5,6 +5,7 @@
  * Leaves to others: which stream may send, and when (sender.ts) to flush.
  */
 import { Buffer } from "node:buffer";
+import { copyPart } from "../base/bytes.ts";
 import { HEADER, putHeader, Type } from "./frame.ts";
 
 /** The byte stream below a session. `written` is called once the bytes left our hands. */
@@ -82,14 +83,14 @@ export class Writer {
     const slab = this.#slab as Buffer;
     const position = this.#position;
     putHeader(slab, position, length, Type.DATA, flags, id);
-    if (length > 0) slab.set(length === chunk.length ? chunk : chunk.subarray(start, end), position + HEADER);
+    if (length > 0) copyPart(slab, position + HEADER, chunk, start, end);
     this.#position = position + HEADER + length;
   }
 
   /** DATA frames that are whole already, of `bytes` from `start` to `end`. */
   frames(bytes: Uint8Array, start: number, end: number): void {
     this.#reserve(end - start);
-    (this.#slab as Buffer).set(bytes.subarray(start, end), this.#position);
+    copyPart(this.#slab as Buffer, this.#position, bytes, start, end);
     this.#position += end - start;
   }
 

@@ -12,6 +12,8 @@ export type Take = (part: Uint8Array, last: boolean) => boolean;
 export interface Cutter {
   /** Gives the messages in `chunk` from `start` on to `take`. Returns where it stopped: behind the last part taken, or at the end. */
   cut(chunk: Uint8Array, start: number, take: Take): number;
+  /** Adds the places of messages that lie whole in `chunk` from `start` on, as of a Batch. Returns where `cut` has to go on. */
+  whole(chunk: Uint8Array, start: number, places: number[]): number;
   /** Whether a message has begun and not ended. */
   readonly inside: boolean;
   /** What is wrong with the stream; nothing more comes out of it then. */
@@ -55,6 +57,10 @@ class ChunkCutter implements Cutter {
     }
     return at;
   }
+
+  whole(_chunk: Uint8Array, start: number): number {
+    return start;
+  }
 }
 
 /** `lines`: a message ends at each `\n`. */
@@ -90,6 +96,17 @@ class LineCutter implements Cutter {
       at = end + 1;
       this.#length = 0;
       if (!take(part, true)) break;
+    }
+    return at;
+  }
+
+  whole(chunk: Uint8Array, start: number, places: number[]): number {
+    if (this.inside) return start;
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+    let at = start;
+    for (let found = bytes.indexOf(0x0a, at); found >= 0 && found - at <= this.#max; found = bytes.indexOf(0x0a, at)) {
+      places.push(at, found);
+      at = found + 1;
     }
     return at;
   }
@@ -131,6 +148,21 @@ class PrefixCutter implements Cutter {
       this.#left = last ? -1 : this.#left - (end - at);
       at = end;
       if (!take(part, last)) return at;
+    }
+    return at;
+  }
+
+  whole(chunk: Uint8Array, start: number, places: number[]): number {
+    if (this.inside) return start;
+    const size = chunk.length;
+    let at = start;
+    while (at < size) {
+      at = this.#readLength(chunk, at);
+      const left = this.#left;
+      if (left < 0 || at + left > size) break;
+      this.#left = -1;
+      places.push(at, at + left);
+      at += left;
     }
     return at;
   }

@@ -4,7 +4,7 @@
  * an end; at most `maxMessageBytes` of an outgoing message are gathered, and nothing of an incoming one but the chunk that it lies in.
  * Leaves to others: the socket, the client's limits, joining what one turn brings into one write (runtime/socket-channel.ts).
  */
-import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
+import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { createCutter, type Cutter } from "./cutter.ts";
 import { Gathering, type GatheringBudget } from "./gathering.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -106,6 +106,24 @@ class Framed implements FramedChannel {
     return !this.#owesDrained;
   }
 
+  /** Whole messages: nothing is gathered. */
+  writeBatch(batch: Batch): boolean {
+    const { chunk, places } = batch;
+    for (let at = 0; at < places.length; at += 2) {
+      const [start, end] = [places[at]!, places[at + 1]!];
+      if (this.#framing === "lines" || this.#framing === "bytes" || end - start > this.#max) this.write(chunk.subarray(start, end), true);
+      else this.#putWhole(chunk, start, end);
+    }
+    if (this.#out.full) this.#owesDrained = true;
+    return !this.#owesDrained;
+  }
+
+  #putWhole(chunk: Uint8Array, start: number, end: number): void {
+    if (this.#broken !== undefined || this.#closed || this.#finished) return;
+    this.#out.putLength(end - start, this.#framing as "u32" | "u16" | "varint");
+    this.#out.put(chunk, start, end);
+  }
+
   #putPrefixed(chunk: Uint8Array, last: boolean): void {
     if (!last) {
       this.#gathering.add(chunk);
@@ -163,7 +181,7 @@ class Framed implements FramedChannel {
 
   #cut(chunk: Uint8Array): void {
     this.#cutting = true;
-    const at = this.#cutter.cut(chunk, 0, this.#take);
+    const at = this.#events?.takesBatches === true ? this.#cutBatches(chunk, this.#events) : this.#cutter.cut(chunk, 0, this.#take);
     this.#cutting = false;
     const { fault } = this.#cutter;
     if (this.#broken !== undefined) return;
@@ -171,10 +189,24 @@ class Framed implements FramedChannel {
     else if (at < chunk.length) this.#rest = chunk.subarray(at);
   }
 
+  readonly #takeOne = (part: Uint8Array, last: boolean): boolean => this.#take(part, last) && !last;
+
   readonly #take = (part: Uint8Array, last: boolean): boolean => {
     this.#events?.data(part, last);
     return !this.#paused && this.#broken === undefined;
   };
+
+  /** Whole messages together; the end of one that has begun before, and the beginning of one that goes on, by themselves. */
+  #cutBatches(chunk: Uint8Array, events: ChannelEvents): number {
+    const cutter = this.#cutter;
+    let at = cutter.inside ? cutter.cut(chunk, 0, this.#takeOne) : 0;
+    if (this.#paused || this.#broken !== undefined) return at;
+    const places: number[] = [];
+    const end = cutter.whole(chunk, at, places);
+    if (places.length > 0) events.batch!({ chunk, places });
+    at = end;
+    return at === chunk.length || this.#paused || this.#broken !== undefined ? at : cutter.cut(chunk, at, this.#take);
+  }
 
   /** The rest of a chunk; more comes, or the end, once the channel goes on. */
   #goOn(): void {

@@ -3,6 +3,7 @@
  * callback, large ones go by reference. Promises: order; no allocation for a small message. Leaves to others: what the pieces mean.
  */
 import { Buffer } from "node:buffer";
+import { copyPart } from "../base/bytes.ts";
 import type { Channel } from "../base/channel.ts";
 
 const SLAB_BYTES = 64 << 10;
@@ -11,7 +12,7 @@ const SMALL_BYTES = 4 << 10;
 const MAX_LENGTH_BYTES = 5;
 
 /** Nothing in a slab is written twice: whoever got a piece of it may still read it. */
-let slab: Uint8Array = new Uint8Array(0);
+let slab = Buffer.alloc(0);
 let used = 0;
 
 let dirty: Outgoing[] = [];
@@ -43,16 +44,16 @@ export class Outgoing {
     this.#channel = channel;
   }
 
-  put(piece: Uint8Array): void {
-    const { length } = piece;
+  put(piece: Uint8Array, start = 0, end = piece.length): void {
+    const length = end - start;
     if (length === 0) return;
     if (length > SMALL_BYTES) {
       this.flush();
-      this.#pass(piece);
+      this.#pass(length === piece.length ? piece : piece.subarray(start, end));
       return;
     }
     this.#reserve(length);
-    slab.set(piece, used);
+    copyPart(slab, used, piece, start, end);
     this.#end = used += length;
   }
 

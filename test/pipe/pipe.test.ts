@@ -1,12 +1,12 @@
 import { Buffer } from "node:buffer";
 import { expect, test } from "vitest";
-import type { Break, Channel, ChannelEvents } from "../../src/base/channel.ts";
+import type { Batch, Break, Channel, ChannelEvents } from "../../src/base/channel.ts";
 import { joinPipe } from "../../src/pipe/pipe.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 /** A channel that does what the test says. */
 class Puppet implements Channel {
-  readonly messages = false;
+  readonly messages: boolean = false;
   events!: ChannelEvents;
   readonly written: Uint8Array[] = [];
   takes = true;
@@ -86,4 +86,41 @@ test("a pipe that closed cleanly leaves no timer", () => {
   for (const end of [client, target]) end.events.closed(undefined);
   expect(closed).toEqual([undefined]);
   expect(clock.waiting).toBe(0);
+});
+
+class MessagePuppet extends Puppet {
+  override readonly messages = true;
+  readonly batches: Batch[] = [];
+  pauses = 0;
+
+  writeBatch(batch: Batch): boolean {
+    this.batches.push(batch);
+    return this.takes;
+  }
+  override pause(): void {
+    this.pauses++;
+  }
+}
+
+test("messages that come together go on together and are counted one by one, and a sink that is full pauses their source", () => {
+  const [client, target] = [new MessagePuppet(), new MessagePuppet()];
+  const pipe = joinPipe({ client, target }, { clock: new FakeClock() });
+  expect([client.events.takesBatches, target.events.takesBatches]).toEqual([true, true]);
+  client.events.batch!({ chunk: Buffer.alloc(20), places: [4, 10, 12, 12, 14, 20] });
+  expect([target.batches.length, client.pauses]).toEqual([1, 0]);
+  target.takes = false;
+  client.events.batch!({ chunk: Buffer.alloc(20), places: [0, 1] });
+  expect([target.batches.length, client.pauses, pipe.inbound.waits]).toEqual([2, 1, "sink"]);
+  expect([pipe.inbound.bytes, pipe.inbound.messages]).toEqual([13, 4]);
+});
+
+test("messages come one by one where a limit may have to hold one of them, or the other end takes none together", () => {
+  const gate = { admit: () => true, cancel: () => {} };
+  const [client, target] = [new MessagePuppet(), new MessagePuppet()];
+  joinPipe({ client, target }, { clock: new FakeClock(), inbound: gate });
+  expect([client.events.takesBatches, target.events.takesBatches]).toEqual([false, true]);
+  const plain = new Puppet();
+  const other = new MessagePuppet();
+  joinPipe({ client: other, target: plain }, { clock: new FakeClock() });
+  expect(other.events.takesBatches).toBe(false);
 });

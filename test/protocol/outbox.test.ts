@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import { describe, expect, test } from "vitest";
+import type { Batch } from "../../src/base/channel.ts";
 import { Flag, FRAME_COST } from "../../src/protocol/frame.ts";
 import { Outbox } from "../../src/protocol/outbox.ts";
 import { Writer } from "../../src/protocol/writer.ts";
@@ -32,6 +33,14 @@ function dice(seed: number): (limit: number) => number {
   return (limit) => (state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0) % limit;
 }
 
+/** Messages in one chunk, of which the first was sent before; `more`: bytes that the chunk has besides. */
+function batchOf(messages: readonly Buffer[], more: number): [batch: Batch, start: number] {
+  const places: number[] = [];
+  let end = 4; // as if a prefix stood before
+  for (const { length } of messages) places.push(end, (end += length));
+  return [{ chunk: Buffer.concat([Buffer.alloc(4), ...messages, Buffer.alloc(more)]), places }, 2];
+}
+
 const sizes = [0, 1, 64, 256, 1024, 1025, 4095, 4096, 40_000] as const;
 
 describe("what waits leaves in order and whole, whatever may go at a time", () => {
@@ -48,7 +57,13 @@ describe("what waits leaves in order and whole, whatever may go at a time", () =
       if (step < 400 && roll(2) === 0) {
         const message = Buffer.alloc(sizes[roll(sizes.length)]!, roll(256));
         messages.push(message);
-        outbox.push(message, { id: roll(5) === 0 ? 0 : ID, last: true });
+        if (roll(3) > 0) outbox.push(message, { id: roll(5) === 0 ? 0 : ID, last: true });
+        else {
+          const others = Array.from({ length: roll(4) }, () => Buffer.alloc(sizes[roll(7)]!, roll(256)));
+          const [batch, start] = batchOf([Buffer.from("sent"), message, ...others], roll(2) * 60_000);
+          outbox.pushBatch(batch, start);
+          messages.push(...others);
+        }
       } else cost += put(outbox, { writer, room: FRAME_COST + roll(3_000) + (outbox.nextIsEmpty ? 0 : 1), wanted: 1 + roll(3_000) });
       for (const { id, flags, payload } of frames()) {
         expect(id).toBe(ID);

@@ -1,9 +1,9 @@
 /**
  * Attaches to a channel and keeps what it says, for tests. Promises: whatever breaks the rules of base/channel.ts (an event within
- * `attach`, after `closed`, `data` after `end`, `data` or `end` while paused, a second `end`) is kept in `faults`.
+ * `attach`, after `closed`, `data` after `end`, anything but `closed` while paused, a second `end`) is kept in `faults`.
  */
 import { Buffer } from "node:buffer";
-import type { Break, Channel } from "../../src/base/channel.ts";
+import type { Batch, Break, Channel } from "../../src/base/channel.ts";
 
 export class ChannelWatch {
   readonly channel: Channel;
@@ -13,6 +13,7 @@ export class ChannelWatch {
   readonly messages: Buffer[] = [];
   bytes = 0;
   drains = 0;
+  batches = 0;
   ended = false;
   /** What `closed` brought, once it came. */
   broken: Break | undefined;
@@ -23,7 +24,7 @@ export class ChannelWatch {
   #open: Uint8Array[] = [];
   #waiting: { readonly when: () => boolean; readonly act: () => void }[] = [];
 
-  constructor(channel: Channel, { paused = false }: { readonly paused?: boolean } = {}) {
+  constructor(channel: Channel, { paused = false, batches = false }: { readonly paused?: boolean; readonly batches?: boolean } = {}) {
     this.channel = channel;
     if (paused) this.pause();
     let attaching = true;
@@ -38,7 +39,13 @@ export class ChannelWatch {
       }
     };
     channel.attach({
-      data: (chunk, last) => event("data", () => this.#take(chunk, last)),
+      takesBatches: batches,
+      batch: (batch) => event("batch", () => this.#takeBatch(batch)),
+      data: (chunk, last) =>
+        event("data", () => {
+          if (this.paused) this.faults.push("data while paused");
+          this.#take(chunk, last);
+        }),
       end: () =>
         event("end", () => {
           if (this.ended) this.faults.push("a second end");
@@ -86,9 +93,16 @@ export class ChannelWatch {
     }
   }
 
+  #takeBatch({ chunk, places }: Batch): void {
+    this.batches++;
+    if (this.paused) this.faults.push("a batch while paused");
+    if (this.#open.length > 0) this.faults.push("a batch inside a message");
+    if (places.length < 2 || places.length % 2 > 0) this.faults.push(`a batch of ${places.length} places`);
+    for (let at = 0; at < places.length; at += 2) this.#take(chunk.subarray(places[at], places[at + 1]), true);
+  }
+
   #take(chunk: Uint8Array, last: boolean): void {
     if (this.ended) this.faults.push("data after end");
-    if (this.paused) this.faults.push("data while paused");
     if (last && !this.channel.messages) this.faults.push("last on a byte channel");
     this.chunks.push(chunk);
     this.bytes += chunk.length;

@@ -32,6 +32,27 @@ function feed(cutter: Cutter, pieces: readonly Uint8Array[], stops: (part: numbe
   return { messages, open: open.reduce((sum, each) => sum + each.length, 0) };
 }
 
+const begun = new WeakMap<Cutter, Uint8Array[]>();
+
+/** The messages that end in `piece`: those that lie in it whole together. */
+function together(cutter: Cutter, piece: Uint8Array): string[] {
+  const found: string[] = [];
+  const parts = begun.get(cutter) ?? [];
+  begun.set(cutter, parts);
+  const take = (part: Uint8Array, last: boolean): boolean => {
+    parts.push(part);
+    if (last) found.push(Buffer.concat(parts.splice(0)).toString("hex"));
+    return !last;
+  };
+  for (let at = 0; at < piece.length && cutter.fault === undefined; at = cutter.cut(piece, at, take)) {
+    const places: number[] = [];
+    at = cutter.whole(piece, at, places);
+    for (let n = 0; n < places.length; n += 2) found.push(Buffer.from(piece.slice(places[n], places[n + 1])).toString("hex"));
+    if (at === piece.length) break;
+  }
+  return found;
+}
+
 describe("cutting a stream into messages", () => {
   for (const framing of kept) {
     test(`${framing}: the messages are the same wherever the stream is split and wherever the taker pauses`, () => {
@@ -46,6 +67,24 @@ describe("cutting a stream into messages", () => {
           expect(cutter.fault).toBeUndefined();
         }),
         { numRuns: 300 },
+      );
+    });
+
+    test(`${framing}: messages that are whole in a piece are the same when they are taken together`, () => {
+      const byte = framing === "lines" ? fc.integer({ min: 11, max: 255 }) : fc.integer({ min: 0, max: 255 });
+      const message = fc.array(byte, { maxLength: 300 }).map((bytes) => Uint8Array.from(bytes));
+      const pieceSizes = fc.array(fc.integer({ min: 1, max: 2_000 }), { minLength: 1, maxLength: 8 });
+      fc.assert(
+        fc.property(fc.array(message, { maxLength: 20 }), pieceSizes, fc.integer({ min: 100, max: 300 }), (messages, lengths, max) => {
+          const bytes = encode(messages, framing);
+          const [plain, cutter] = [createCutter(framing, max), createCutter(framing, max)];
+          const { messages: expected } = feed(plain, split(bytes, lengths));
+          const found: string[] = [];
+          for (const piece of split(bytes, lengths)) found.push(...together(cutter, piece));
+          expect(found).toEqual(expected.map((each) => each.toString("hex")));
+          expect([cutter.inside, cutter.fault]).toEqual([plain.inside, plain.fault]);
+        }),
+        { numRuns: 500 },
       );
     });
 

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Batch } from "../../src/base/channel.ts";
 import { frameChannel, type FramedChannel } from "../../src/target/framing.ts";
 import type { Framing } from "../../src/target/target.ts";
 import { type MemoryChannel, channelPair } from "../support/channel-pair.ts";
@@ -16,10 +17,10 @@ interface Ends {
   readonly below: MemoryChannel;
 }
 
-function ends(framing: Framing, { max = 1 << 20 }: { readonly max?: number } = {}): Ends {
+function ends(framing: Framing, { max = 1 << 20, batches = false }: { readonly max?: number; readonly batches?: boolean } = {}): Ends {
   const [below, back] = channelPair();
   const framed = frameChannel(below, framing, { maxMessageBytes: max });
-  return { framed, near: new ChannelWatch(framed), far: new ChannelWatch(back), below };
+  return { framed, near: new ChannelWatch(framed, { batches }), far: new ChannelWatch(back), below };
 }
 
 const sizes = fc.array(fc.integer({ min: 1, max: 9_000 }), { minLength: 1, maxLength: 6 });
@@ -35,8 +36,54 @@ function messagesFor(framing: Framing): fc.Arbitrary<Uint8Array[]> {
 
 const hex = (messages: readonly Uint8Array[]): string[] => messages.map((each) => Buffer.from(each).toString("hex"));
 
+/** Messages in one chunk, as they come from a session. */
+function batchOf(messages: readonly Uint8Array[]): Batch {
+  const places = messages.flatMap((_, n) =>
+    [n, n + 1].map((count) => messages.slice(0, count).reduce((sum, { length }) => sum + length, 0)),
+  );
+  return { chunk: Buffer.concat(messages), places };
+}
+
 describe("messages to a stream back end", () => {
   for (const framing of kept) {
+    test(`${framing}: whole messages that come together leave and come back as those that come one by one`, async () => {
+      await fc.assert(
+        fc.asyncProperty(messagesFor(framing), fc.nat(3), sizes, fc.nat(4), async (messages, single, answers, every) => {
+          const { framed, near, far } = ends(framing, { batches: true });
+          const [first, ...rest] = [messages.slice(0, single), messages.slice(single)];
+          for (const message of first) framed.write(message, true);
+          for (const batch of rest) if (batch.length > 0) framed.writeBatch!(batchOf(batch));
+          framed.closeWrite();
+          await far.until(() => far.ended);
+          const wire = encode(messages, framing);
+          expect(far.content.equals(wire)).toBe(true);
+          near.onData = () => {
+            if (every === 0 || near.messages.length % every > 0 || near.paused) return;
+            near.pause();
+            setImmediate(() => near.resume());
+          };
+          for (const piece of split(wire, answers)) far.channel.write(piece, false);
+          far.channel.closeWrite();
+          await Promise.all([near.closed(), far.closed()]);
+          expect(hex(near.messages)).toEqual(hex(messages));
+          expect({ ended: near.ended, broken: near.broken, faults: near.faults }).toEqual({ ended: true, broken: undefined, faults: [] });
+        }),
+        { numRuns: 200 },
+      );
+    });
+
+    test(`${framing}: a message over the limit among others that came together breaks the pipe, and nothing behind it leaves`, async () => {
+      const { framed, near, far } = ends(framing, { max: 100 });
+      framed.writeBatch!(batchOf([Buffer.alloc(100, 65), Buffer.alloc(101, 66), Buffer.alloc(1, 67)]));
+      await Promise.all([near.closed(), far.closed()]);
+      expect([near.broken?.reason, far.broken?.reason, far.content.includes("B"), far.content.includes("C")]).toEqual([
+        "message_too_large",
+        "message_too_large",
+        false,
+        false,
+      ]);
+    });
+
     test(`${framing}: any messages in any chunks leave as the reference says, and come back as the same messages`, async () => {
       await fc.assert(
         fc.asyncProperty(messagesFor(framing), sizes, sizes, async (messages, chunks, answers) => {
@@ -100,6 +147,23 @@ describe("messages to a stream back end", () => {
       }
     });
   }
+
+  test("whole messages that come together wait for a back end that reads nothing, and are told when it does", async () => {
+    const { framed, near, far } = ends("u32");
+    far.pause();
+    const batch = Array.from({ length: 100 }, () => Buffer.alloc(300, 7));
+    let written = 0;
+    while (framed.writeBatch!(batchOf(batch)) && written < 20) {
+      written++;
+      await Promise.resolve(); // what was written together leaves
+    }
+    expect(written).toBeLessThan(6); // 64 KiB, and what was under way
+    expect(near.drains).toBe(0);
+    far.resume();
+    await near.until(() => near.drains === 1);
+    expect(framed.writeBatch!(batchOf(batch))).toBe(true);
+    await far.until(() => far.bytes === (written + 2) * 100 * 304);
+  });
 
   test("a message that comes in parts is held and counted until it is whole, and then not any more", async () => {
     const { framed, far } = ends("u32");

@@ -1,0 +1,13 @@
+import { Buffer } from "node:buffer";
+import { expect, test } from "vitest";
+import { copyPart } from "../../src/base/bytes.ts";
+
+test("a part of a chunk is copied to its place, of a view of a larger buffer, too, and nothing beside it changes", () => {
+  const whole = Uint8Array.from({ length: 100 }, (_, n) => n);
+  for (const chunk of [whole.subarray(10, 60), Buffer.from(whole.buffer, 10, 50)]) {
+    const target = Buffer.alloc(20, 0xff);
+    copyPart(target, 3, chunk, 5, 15);
+    copyPart(target, 20, chunk, 50, 50);
+    expect([...target]).toEqual([255, 255, 255, ...whole.subarray(15, 25), ...Buffer.alloc(7, 255)]);
+  }
+});
