@@ -8,7 +8,7 @@ import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { createCutter, type Cutter } from "./cutter.ts";
 import { Gathering, type GatheringBudget } from "./gathering.ts";
 import { Outgoing } from "./outgoing.ts";
-import type { Framing } from "./target.ts";
+import type { Framing, PrefixFraming } from "./target.ts";
 
 export interface FrameOptions {
   readonly maxMessageBytes: number;
@@ -111,7 +111,7 @@ class Framed implements FramedChannel {
       this.#gathering.add(chunk);
       return;
     }
-    this.#out.putLength(this.#length, this.#framing as "u32" | "u16" | "varint");
+    this.#out.putLength(this.#length, this.#framing as PrefixFraming);
     if (this.#gathering.bytes > 0) for (const part of this.#gathering.take()) this.#out.put(part);
     this.#out.put(chunk);
   }
