@@ -6,14 +6,14 @@
  */
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { createCutter, type Cutter } from "./cutter.ts";
-import { Gathering, type GatheringBudget } from "./gathering.ts";
+import { Gathering, type GatheringAccount } from "./gathering.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Framing, PrefixFraming } from "./target.ts";
 
 export interface FrameOptions {
   readonly maxMessageBytes: number;
   /** Bounds what the messages of all channels that share it have gathered, by their owners (the clients' principals). */
-  readonly gathering?: { readonly budget: GatheringBudget; readonly owner: string };
+  readonly gathering?: Omit<GatheringAccount, "evict">;
 }
 
 export interface FramedChannel extends Channel {
