@@ -3,7 +3,7 @@
  * bytes without the newline. Promises: one line of valid JSON, without control or bidi characters, of at most `MAX_LINE_BYTES`,
  * whatever the fields are. Values in, values out. Leaves to others: where lines go.
  */
-import { hash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import type { LogFields } from "../base/log.ts";
 import { printable } from "../base/text.ts";
 
@@ -49,8 +49,24 @@ export function chain(body: string, head: Head): { readonly line: string; readon
   return { line, head: { seq, hash: hashOf(line) } };
 }
 
+const ALGORITHM = "sha256";
+
 export function hashOf(line: string | Uint8Array): string {
-  return hash("sha256", line, "hex");
+  return hash(ALGORITHM, line, "hex");
+}
+
+/** What `hashOf` says of all that it is given, for whoever does not keep that. */
+export class RunningHash {
+  readonly #hash = createHash(ALGORITHM);
+
+  add(bytes: Uint8Array): void {
+    this.#hash.update(bytes);
+  }
+
+  /** Once, at the end. */
+  digest(): string {
+    return this.#hash.digest("hex");
+  }
 }
 
 export interface Line {

@@ -1,13 +1,13 @@
 /**
- * Checks the files of an audit log in their order: that each line follows the one before. Promises: bounded memory, whatever the files
- * hold; a removed, added, changed, swapped or doubled line is told with its file and line. Cannot see: lines cut off at the very end,
- * or a chain that was made anew from its first line; only a head that was noted elsewhere shows that.
+ * Checks the files of an audit log in their order: that each line follows the one before. Promises: bounded memory, and time in proportion
+ * to the files, whatever they hold; a removed, added, changed, swapped or doubled line is told with its file and line. Cannot see: lines
+ * cut off at the very end, or a chain that was made anew from its first line; only a head that was noted elsewhere shows that.
  */
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Buffer } from "node:buffer";
 import { currentName, fullFiles, numberOf } from "./file.ts";
-import { GENESIS, hashOf, type Head, type Line, MAX_LINE_BYTES, readLine } from "./line.ts";
+import { GENESIS, hashOf, type Head, type Line, MAX_LINE_BYTES, readLine, RunningHash } from "./line.ts";
 
 export interface Fault {
   readonly file: string;
@@ -63,11 +63,14 @@ async function verifyFiles(files: readonly string[], head: string | undefined): 
   return check.result(files);
 }
 
+/** Begins with the line at its place. */
 interface Pending extends Place {
-  readonly bytes: Buffer;
-  readonly lines: number;
-  /** A newline ends it: nobody is writing it any more. */
-  readonly ended: boolean;
+  /** Of the lines, with the newlines between them. */
+  readonly hash: RunningHash;
+  size: number;
+  lines: number;
+  /** A newline ends the last one: nobody is writing it any more. */
+  ended: boolean;
 }
 
 interface Place {
@@ -113,18 +116,25 @@ class Check {
   }
 
   #unread(bytes: Buffer, { ended, ...place }: Place & { readonly ended: boolean }): void {
-    const before = this.#pending;
-    if (before === undefined || before.file !== place.file || before.bytes.length + bytes.length > 2 * MAX_LINE_BYTES) {
+    let pending = this.#pending;
+    if (pending === undefined || pending.file !== place.file || pending.size + bytes.length > 2 * MAX_LINE_BYTES) {
       this.#settle();
-      this.#pending = { ...place, bytes: Buffer.from(bytes), lines: 1, ended };
-    } else this.#pending = { ...before, bytes: Buffer.concat([before.bytes, newline, bytes]), lines: before.lines + 1, ended };
+      pending = this.#pending = { ...place, hash: new RunningHash(), size: 0, lines: 0, ended };
+    } else {
+      pending.hash.add(newline);
+      pending.size += newline.length;
+    }
+    pending.hash.add(bytes);
+    pending.size += bytes.length;
+    pending.lines++;
+    pending.ended = ended;
   }
 
   #line(bytes: Buffer, place: Place): void {
     const read = bytes.length > MAX_LINE_BYTES ? undefined : readLine(bytes);
     if (read === undefined) return this.#unread(bytes, { ...place, ended: true });
     const cut = this.#pending;
-    const cuts = cut !== undefined && read.event === "audit recovered" && read.prev === hashOf(cut.bytes) ? cut.lines : 0;
+    const cuts = cut !== undefined && read.event === "audit recovered" && read.prev === cut.hash.digest() ? cut.lines : 0;
     if (cuts > 0) {
       this.#pending = undefined;
       this.#cuts += cuts;

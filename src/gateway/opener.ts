@@ -193,8 +193,8 @@ class OpenedPipe implements PipeEntry, OpenEvents, PipeEvents, Dialling {
     this.backEnd = backEnd;
     this.openedAt = clock.wall();
     this.#end.accept();
-    const gates = { inbound: gateOf(this.#lease.inbound), outbound: gateOf(this.#lease.outbound) };
-    this.#pipe = joinPipe({ client: this.#end.channel, target: back }, { clock, ...gates, events: this });
+    const throttles = { inbound: limiting(this.#lease.inbound), outbound: limiting(this.#lease.outbound) };
+    this.#pipe = joinPipe({ client: this.#end.channel, target: back }, { clock, ...throttles, events: this });
     pipes.add(this);
     seen.used(this.identity, this.openedAt);
     journal.pipeOpen(this);
@@ -236,6 +236,6 @@ class OpenedPipe implements PipeEntry, OpenEvents, PipeEvents, Dialling {
 }
 
 /** None where nothing is limited: then no chunk asks. */
-function gateOf(throttle: Throttle): Throttle | undefined {
+function limiting(throttle: Throttle): Throttle | undefined {
   return throttle === unlimited ? undefined : throttle;
 }

@@ -1,6 +1,7 @@
 /**
  * A strict, bounded reader of DER (X.690): definite minimal lengths, low tag numbers, nothing behind the end. No recursion: whoever
  * reads a structure steps into it. Promises: throws only a DerFault; never reads beyond its bytes. Leaves to others: what values mean.
+ * Beside it the one that writes an element, for the few that are made here.
  */
 import { Buffer } from "node:buffer";
 
@@ -87,6 +88,20 @@ export class DerReader {
   end(): void {
     if (!this.done) throw new DerFault("more than belongs there");
   }
+}
+
+/** Writes an element; `tag` is one that the reader takes. */
+export function element(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  const content = Buffer.concat(parts);
+  return Buffer.concat([Buffer.of(tag, ...lengthBytes(content.length)), content]);
+}
+
+/** As few as will do. */
+function lengthBytes(length: number): number[] {
+  if (length < 0x80) return [length];
+  const bytes: number[] = [];
+  for (let left = length; left > 0; left >>>= 8) bytes.unshift(left & 0xff);
+  return [0x80 | bytes.length, ...bytes];
 }
 
 /** Dotted text of an OID's content. */

@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { fingerprintOf, type Certificate } from "./certificate.ts";
-import { DerReader, Tag } from "./der.ts";
+import { DerReader, element, Tag } from "./der.ts";
 
 const ECDSA = "1.2.840.10045.4.3.";
 
@@ -44,10 +44,4 @@ function bytesOf(value: bigint): Buffer {
   const digits = value.toString(16);
   const whole = digits.length % 2 === 0 ? digits : `0${digits}`;
   return Buffer.from(whole >= "80" ? `00${whole}` : whole, "hex");
-}
-
-function element(tag: number, ...parts: readonly Buffer[]): Buffer {
-  const { length } = Buffer.concat(parts);
-  const size = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.of(tag, ...size), ...parts]);
 }

@@ -5,20 +5,13 @@
  */
 import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import type { Clock, Timer } from "../base/clock.ts";
-
-/** The part of a client's throttle that a copy needs; `unlimited` (policy/throttle.ts) always says true. */
-export interface Gate {
-  /** True: go on, it is counted. False: hold the chunk; `resume` is called once when it was counted. */
-  admit(bytes: number, messages: number, resume: () => void): boolean;
-  /** The waiter went away. */
-  cancel(resume: () => void): void;
-}
+import type { Throttle } from "../policy/throttle.ts";
 
 export interface PipeOptions {
   readonly clock: Clock;
   /** From the client to the target, and back. Absent: no limit. */
-  readonly inbound?: Gate | undefined;
-  readonly outbound?: Gate | undefined;
+  readonly inbound?: Throttle | undefined;
+  readonly outbound?: Throttle | undefined;
   /** From the first end of a direction on: nothing moved for so long, reset. Default 300,000 ms. */
   readonly halfClosedTimeoutMs?: number;
   readonly events?: PipeEvents;
@@ -63,21 +56,21 @@ class Way implements ChannelEvents {
   /** The other direction: what drains our source is what it writes. */
   back: Way | undefined;
   readonly #source: Channel;
-  readonly #gate: Gate | undefined;
+  readonly #throttle: Throttle | undefined;
   readonly #pipe: Joined;
   /** Asked for, and not admitted yet. */
   #held: { readonly chunk: Uint8Array; readonly last: boolean } | undefined;
   #resume: (() => void) | undefined;
 
-  constructor(pipe: Joined, ends: { readonly source: Channel; readonly sink: Channel; readonly gate: Gate | undefined }) {
+  constructor(pipe: Joined, ends: { readonly source: Channel; readonly sink: Channel; readonly throttle: Throttle | undefined }) {
     this.#pipe = pipe;
     this.#source = ends.source;
     this.sink = ends.sink;
-    this.#gate = ends.gate;
+    this.#throttle = ends.throttle;
   }
 
   data(chunk: Uint8Array, last: boolean): void {
-    if (this.#gate !== undefined && !this.#gate.admit(chunk.length, last ? 1 : 0, (this.#resume ??= () => this.#admitted()))) {
+    if (this.#throttle !== undefined && !this.#throttle.admit(chunk.length, last ? 1 : 0, (this.#resume ??= () => this.#admitted()))) {
       this.#held = { chunk, last };
       this.waits = "limit";
       this.#source.pause();
@@ -146,7 +139,7 @@ class Way implements ChannelEvents {
   stop(): void {
     if (this.#held === undefined || this.#resume === undefined) return;
     this.#held = undefined;
-    this.#gate?.cancel(this.#resume);
+    this.#throttle?.cancel(this.#resume);
   }
 }
 
@@ -164,8 +157,8 @@ class Joined implements Pipe {
     this.#clock = options.clock;
     this.#halfClosedTimeoutMs = options.halfClosedTimeoutMs ?? HALF_CLOSED_MS;
     this.#events = options.events;
-    this.inbound = new Way(this, { source: client, sink: target, gate: options.inbound });
-    this.outbound = new Way(this, { source: target, sink: client, gate: options.outbound });
+    this.inbound = new Way(this, { source: client, sink: target, throttle: options.inbound });
+    this.outbound = new Way(this, { source: target, sink: client, throttle: options.outbound });
     this.inbound.back = this.outbound;
     this.outbound.back = this.inbound;
     client.attach(this.inbound);

@@ -90,9 +90,9 @@ export function readWelcome(
   const resumed = payload[5] as number;
   if (payload[4] !== wire.VERSION || resumed > Resumed.REFUSED) throw new ProtocolFault("protocol_error", "WELCOME is malformed");
   if (resumed === Resumed.RESUMED) throw new ProtocolFault("protocol_error", "WELCOME resumes what was not asked for");
-  // The GOAWAY that follows a refusal carries the detail; without it the code has to do.
   const parameters = decodeTlvs(payload, 8, payload.length);
   if (resumed !== Resumed.REFUSED) return { peer: decodeParameters(parameters) };
+  // The GOAWAY that follows carries the detail; without it the code has to do.
   return { refused: readBreak({ code: payload.readUInt16BE(6), retryAfter: readRetryAfter(parameters) }) };
 }
 

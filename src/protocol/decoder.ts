@@ -24,11 +24,6 @@ export class Decoder {
     this.#sink = sink;
   }
 
-  /** Whether bytes of an incomplete frame are held. */
-  get partial(): boolean {
-    return this.#part !== undefined;
-  }
-
   feed(chunk: Buffer): void {
     let offset = 0;
     if (this.#part !== undefined) {

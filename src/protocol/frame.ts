@@ -1,6 +1,6 @@
 /**
  * The shape of pipegate/1 frames (docs/protocol.md): an 8-byte header, then up to 65,535 bytes. Constants, and encoders for
- * every frame but DATA, which the writer puts straight into its slab.
+ * every frame that is sent but DATA, whose header the writer and the outbox put straight into their buffers.
  * Promises: what is encoded here is accepted by a conforming decoder. Leaves to others: order, credit, meaning.
  */
 import { Buffer } from "node:buffer";
@@ -44,9 +44,9 @@ export const MAX_HELLO = 4096;
 export const MAX_METADATA = 4096;
 export const MAX_REASON = 256;
 export const MAX_STREAM_ID = 0x7fffffff;
-/** Largest NOTICE payload in bytes, how many of a session are sent and read, and the last moment that one can name: the end of the year 9999. */
 /** What every peer takes as the payload of a DATA frame. */
 export const MIN_PAYLOAD = 1024;
+/** Largest NOTICE payload in bytes, how many of a session are sent and read, and the last moment that one can name: the end of the year 9999. */
 export const MAX_NOTICE = 1024;
 export const MAX_NOTICES = 16;
 export const MAX_MOMENT_S = 253_402_300_799;

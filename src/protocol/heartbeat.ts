@@ -67,7 +67,7 @@ export class Heartbeat {
     this.#heard = true;
   }
 
-  /** Measures the round trip, unless it was a while ago at most. */
+  /** Measures the round trip, unless that was done lately. */
   measure(now: number): void {
     if (this.#measuredAt < 0 || now - this.#measuredAt > FRESH_MS) this.#ping();
   }

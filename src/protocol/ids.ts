@@ -97,7 +97,7 @@ export class StreamIds {
   #raise(): boolean {
     const ahead = Math.min(OPEN_CREDIT - this.#pending, this.#maxStreams - this.#live);
     const raised = Math.min(MAX_STREAM_ID, this.#lastPeer + 2 * ahead);
-    // In steps of a quarter, so that it costs little, unless the peer has nearly none left.
+    // In steps of a quarter (ids go by twos), so that it costs little, unless the peer has nearly none left.
     const step = Math.max(2, Math.min(OPEN_CREDIT, this.#maxStreams) >>> 1);
     if (raised <= this.#maxPeer || (raised - this.#maxPeer < step && this.#maxPeer - this.#lastPeer >= step)) return false;
     this.#maxPeer = raised;

@@ -1,6 +1,6 @@
 /**
  * The multiplexer on one connection (docs/protocol.md): its parts put together, and its life from HELLO to the last close.
- * Bytes in by `receive`, bytes out by a Transport, time by a Clock: it knows no sockets and never pauses its connection but for other work of the same turn.
+ * Bytes in by `receive`, bytes out by a Transport, time by a Clock: it knows no sockets and never pauses its connection.
  * Promises: a peer's violation ends the session with its reason, never anything else; every stream's `closed` comes before the
  * session's; memory is bounded by the windows. Leaves to others: TLS, who may open what, back ends.
  */

@@ -1,7 +1,7 @@
 /**
  * One duplex channel in a session: what waits to be sent, what arrived and waits to be taken, and the credit of both.
  * Promises: the Channel contract (base/channel.ts); memory bounded by the receive window and by what `write` was told to stop at.
- * Leaves to session.ts: ids, frames on the wire, whose turn it is.
+ * Leaves to others: ids and when credit is granted (roster.ts), whose turn it is (sender.ts), frames on the wire.
  */
 import { Buffer } from "node:buffer";
 import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
@@ -52,7 +52,7 @@ export class Stream implements Channel {
   consumedAt = 0;
   released = false;
 
-  #owner: StreamOwner;
+  readonly #owner: StreamOwner;
   #events: ChannelEvents | undefined;
   #closed = false;
 
@@ -88,7 +88,7 @@ export class Stream implements Channel {
   get whole(): boolean {
     return this.#finReceived && this.#finSent;
   }
-  /** Bytes that wait to be sent. */
+  /** Cost of what waits to be sent. */
   get waiting(): number {
     return this.#outbox.bytes;
   }

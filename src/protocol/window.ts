@@ -100,7 +100,10 @@ export class ReceiveWindow {
     this.#periodConsumed = this.#consumed;
   }
 
-  /** Doubles when half a window goes in less than four round trips; takes it back when that brought nothing, for then it only makes a queue. */
+  /**
+   * Alone: doubles when a whole window goes in PERIOD_MS. Else when half a window goes in less than four round trips, and takes that back when
+   * it brought nothing, for then it only makes a queue.
+   */
   #tune(rate: number, { now, roundTrip, shared }: GrantTime): void {
     const before = this.#rateBefore;
     this.#rateBefore = 0;

@@ -8,7 +8,7 @@ import type { SocketAddress, TcpAddress } from "../base/address.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { bindServer } from "./bind.ts";
 import { facts } from "./facts.ts";
-import { nearEnd } from "./near-end.ts";
+import { nearEnd, somePort } from "./near-end.ts";
 
 /** Ports that probes of any thread come from just now; 0: none. */
 let ports: Int32Array = new Int32Array(0);
@@ -57,9 +57,6 @@ const CALM: Pace = { everyMs: 3_000, patienceMs: 1_000 };
 const SCARCE: Pace = { everyMs: 300, patienceMs: 300 };
 /** Looks since descriptors were scarce last, until it is calm again. */
 const SCARCE_LOOKS = 30;
-/** Where probes come from, each from a port of its own: the runtime's choice would be known only after the server has accepted. */
-const FIRST_PORT = 32_768;
-const PORTS = 28_000;
 /** At one moment, of all threads. */
 const MAX_PROBES = 256;
 
@@ -129,7 +126,7 @@ class Watch implements AcceptWatch {
     if (!quiet) return this.#lookLater();
     const { host, port } = this.#options.address;
     const local = nearEnd(host);
-    const localPort = FIRST_PORT + Math.floor(Math.random() * PORTS);
+    const localPort = somePort();
     let failed = false; // without having failed it is not connected where too many wait already
     let probe: Socket;
     try {

@@ -23,13 +23,13 @@ export interface TlsOptions {
 }
 
 /** TLS options, checked, as the runtime wants them. */
-export interface DialTls {
+export interface PreparedTls {
   readonly options: ConnectionOptions;
   readonly serverName: string | undefined;
 }
 
 /** Checks TLS options once for many dials. Throws a PipegateError (config). */
-export function dialTls(options: TlsOptions): DialTls {
+export function prepareTls(options: TlsOptions): PreparedTls {
   try {
     return { options: usable(options), serverName: options.serverName };
   } catch (error) {
@@ -59,7 +59,7 @@ function usable({ ca, certificate, key }: TlsOptions): ConnectionOptions {
 }
 
 export interface Handshake {
-  readonly tls: DialTls;
+  readonly tls: PreparedTls;
   /** To verify, where the options fix none. */
   readonly host: string;
   readonly stands: (channel: Channel) => void;

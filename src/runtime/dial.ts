@@ -9,15 +9,15 @@ import type { Channel } from "../base/channel.ts";
 import { systemClock, type Clock, type Timer } from "../base/clock.ts";
 import { PipegateError } from "../base/error.ts";
 import { processDescriptors, type Descriptors } from "./descriptors.ts";
-import { shake, type DialTls } from "./dial-tls.ts";
+import { shake, type PreparedTls } from "./dial-tls.ts";
 import { forget, resolve } from "./resolve.ts";
 import { cutSocket, socketChannel } from "./socket-channel.ts";
 
 export interface DialOptions {
   /** For all addresses together, names included. */
   readonly timeoutMs: number;
-  /** From `dialTls`. Absent: no TLS. */
-  readonly tls?: DialTls;
+  /** From `prepareTls`. Absent: no TLS. */
+  readonly tls?: PreparedTls;
   readonly clock?: Clock;
   /** Where connections take their descriptors from. Default: the process's. */
   readonly descriptors?: Descriptors;
@@ -47,7 +47,7 @@ interface Destination {
 /** One back end, dialled many times. */
 export class Dialler {
   readonly timeoutMs: number;
-  readonly tls: DialTls | undefined;
+  readonly tls: PreparedTls | undefined;
   readonly clock: Clock;
   readonly descriptors: Descriptors;
   readonly destinations: readonly Destination[];

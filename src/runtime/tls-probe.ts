@@ -34,11 +34,6 @@ export interface Probe {
   close(): void;
 }
 
-/** A port to come from, chosen here: what the system would choose is known only after the door has accepted. */
-export function somePort(): number {
-  return 32_768 + Math.floor(Math.random() * 28_000);
-}
-
 export function probeTls({ address, port, serverName, alpn, credentials, session }: ProbeOptions, events: ProbeEvents): Probe {
   const host = address.kind === "tcp" ? nearEnd(address.host) : "";
   const socket: TLSSocket = connect({

@@ -4,7 +4,7 @@
  * a few bytes of state. Leaves to others: what a fault or an end inside a message means.
  */
 import { Buffer } from "node:buffer";
-import type { Framing } from "./target.ts";
+import type { Framing, PrefixFraming } from "./target.ts";
 
 /** Takes a part of a message; `last` ends the message. False: no more for now. */
 export type Take = (part: Uint8Array, last: boolean) => boolean;
@@ -114,10 +114,10 @@ class LineCutter implements Cutter {
 
 const VARINT_BYTES = 5;
 
-/** `u32`, `u16`, `varint`: the length stands before the message. */
+/** `u32`, `u16`, `varint`. */
 class PrefixCutter implements Cutter {
   fault: string | undefined;
-  readonly #framing: "u32" | "u16" | "varint";
+  readonly #framing: PrefixFraming;
   readonly #max: number;
   /** Bytes that the message still has; -1 while its length is read. */
   #left = -1;
@@ -125,7 +125,7 @@ class PrefixCutter implements Cutter {
   #length = 0;
   #lengthBytes = 0;
 
-  constructor(framing: "u32" | "u16" | "varint", max: number) {
+  constructor(framing: PrefixFraming, max: number) {
     this.#framing = framing;
     this.#max = max;
   }

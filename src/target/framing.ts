@@ -6,14 +6,14 @@
  */
 import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { createCutter, type Cutter } from "./cutter.ts";
-import { Gathering, type GatheringBudget } from "./gathering.ts";
+import { Gathering, type GatheringAccount } from "./gathering.ts";
 import { Outgoing } from "./outgoing.ts";
-import type { Framing } from "./target.ts";
+import type { Framing, PrefixFraming } from "./target.ts";
 
 export interface FrameOptions {
   readonly maxMessageBytes: number;
   /** Bounds what the messages of all channels that share it have gathered, by their owners (the clients' principals). */
-  readonly gathering?: { readonly budget: GatheringBudget; readonly owner: string };
+  readonly gathering?: Omit<GatheringAccount, "evict">;
 }
 
 export interface FramedChannel extends Channel {
@@ -129,7 +129,7 @@ class Framed implements FramedChannel {
       this.#gathering.add(chunk);
       return;
     }
-    this.#out.putLength(this.#length, this.#framing as "u32" | "u16" | "varint");
+    this.#out.putLength(this.#length, this.#framing as PrefixFraming);
     if (this.#gathering.bytes > 0) for (const part of this.#gathering.take()) this.#out.put(part);
     this.#out.put(chunk);
   }

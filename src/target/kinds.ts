@@ -1,7 +1,7 @@
-/** Makes a target of its options. Promises: what cannot be kept on this runtime is refused here, before anything is served. */
+/** Makes a target of its options. Promises: TLS credentials that cannot be used are refused here, before anything is served. */
 import type { SocketAddress } from "../base/address.ts";
 import { Dialler } from "../runtime/dial.ts";
-import { dialTls } from "../runtime/dial-tls.ts";
+import { prepareTls } from "../runtime/dial-tls.ts";
 import { echoChannel } from "./echo.ts";
 import { frameChannel } from "./framing.ts";
 import { GatheringBudget } from "./gathering.ts";
@@ -32,7 +32,7 @@ function echoTarget(name: string): Target {
 
 function streamTarget(name: string, options: StreamOptions, budget: GatheringBudget): Target {
   const addresses: readonly SocketAddress[] = options.kind === "unix" ? [{ kind: "unix", path: options.path }] : options.addresses;
-  const tls = options.kind === "tls" ? { tls: dialTls(options) } : {};
+  const tls = options.kind === "tls" ? { tls: prepareTls(options) } : {};
   const dialler = new Dialler(addresses, { timeoutMs: options.dialTimeoutMs, ...tls });
   const { framing } = options;
   return {

@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer";
 import { copyPart } from "../base/bytes.ts";
 import type { Channel } from "../base/channel.ts";
+import type { PrefixFraming } from "./target.ts";
 
 const SLAB_BYTES = 64 << 10;
 /** Pieces up to this size are copied. */
@@ -63,7 +64,7 @@ export class Outgoing {
     this.#end = ++used;
   }
 
-  putLength(length: number, framing: "u32" | "u16" | "varint"): void {
+  putLength(length: number, framing: PrefixFraming): void {
     this.#reserve(MAX_LENGTH_BYTES);
     const bytes = slab;
     let at = used;

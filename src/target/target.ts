@@ -6,7 +6,9 @@ import type { Identity } from "../identity/identity.ts";
 import type { Dialling } from "../runtime/dial.ts";
 
 /** How messages travel to a byte-stream back end: length-prefixed big-endian (u32, u16), LEB128 length, one a line, or boundaries given up. */
-export type Framing = "u32" | "u16" | "varint" | "lines" | "bytes";
+export type Framing = PrefixFraming | "lines" | "bytes";
+/** The length stands before the message. */
+export type PrefixFraming = "u32" | "u16" | "varint";
 
 /** Defaults that a target's options fall back to. */
 export const targetDefaults = { framing: "u32", dialTimeoutMs: 5_000 } as const;

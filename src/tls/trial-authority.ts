@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 import { Eku, KeyUsage } from "../identity/certificate.ts";
-import { Tag } from "../identity/der.ts";
+import { element, Tag } from "../identity/der.ts";
 import type { Credentials } from "./listener-options.ts";
 
 /** Milliseconds since the epoch. */
@@ -89,13 +89,6 @@ export function createTrialAuthority({ name, leafKey, ...validity }: TrialAuthor
       return signed(sequence(...body), key);
     },
   };
-}
-
-function element(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const content = Buffer.concat(parts);
-  const { length } = content;
-  const head = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Uint8Array.from(head), content]);
 }
 
 const sequence = (...parts: readonly Uint8Array[]): Buffer => element(Tag.SEQUENCE, ...parts);

@@ -1,8 +1,9 @@
-import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openAudit } from "../../src/audit/audit.ts";
 import { fullFiles } from "../../src/audit/file.ts";
 import { verifyAudit } from "../../src/audit/verify.ts";
@@ -132,4 +133,34 @@ test("an endless line is refused, not kept", async () => {
   await appendFile(file, Buffer.alloc(3 << 20, "x"));
   await appendFile(file, "\n");
   expect((await verifyAudit(file)).faults).toMatchObject([{ line: 13, says: "it is no line of an audit log: it was changed or added" }]);
+});
+
+test.each([
+  ["empty lines", "\n"],
+  ["lines of a letter", "x\n"],
+])("of a file of %s no byte is copied or hashed again and again", async (_name, line) => {
+  await writeFile(file, line.repeat(50_000));
+  const { size } = await stat(file);
+  let handled = 0;
+  const limit = 6 * size;
+  const count = (bytes: number): void => {
+    handled += bytes;
+    if (handled > limit) throw new Error(`${handled} bytes were handled for a file of ${size}`);
+  };
+  const { concat } = Buffer;
+  const hash = Object.getPrototypeOf(createHash("sha256")) as { update(bytes: Uint8Array): unknown };
+  const { update } = hash;
+  vi.spyOn(Buffer, "concat").mockImplementation((parts, length) => {
+    count(parts.reduce((sum, part) => sum + part.length, 0));
+    return concat(parts, length);
+  });
+  vi.spyOn(hash, "update").mockImplementation(function (this: unknown, bytes) {
+    count(bytes.length);
+    return Reflect.apply(update, this, [bytes]);
+  });
+  try {
+    expect(await verifyAudit(file)).toMatchObject({ lines: 0, faults: [{ file, line: 1 }] });
+  } finally {
+    vi.restoreAllMocks();
+  }
 });

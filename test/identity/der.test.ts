@@ -50,9 +50,13 @@ describe("a reader of DER", () => {
     );
   });
 
-  test("takes lengths at every edge of their form", () => {
+  test("takes lengths at every edge of their form, and the writer beside it writes them so", () => {
     for (const length of [0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000]) {
-      expect(inside(write.octets(new Uint8Array(length))).length).toBe(length);
+      const content = new Uint8Array(length).fill(7);
+      const written = write.octets(content);
+      expect(inside(written).length).toBe(length);
+      const halves = [content.subarray(0, length >> 1), content.subarray(length >> 1)];
+      expect(read.element(Tag.OCTET_STRING, ...halves).equals(written)).toBe(true);
     }
   });
 

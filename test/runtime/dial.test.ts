@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { PipegateError } from "../../src/base/error.ts";
 import type { SocketAddress } from "../../src/base/address.ts";
 import { Dialler, type Dialling, type DialOptions } from "../../src/runtime/dial.ts";
-import { dialTls } from "../../src/runtime/dial-tls.ts";
+import { prepareTls } from "../../src/runtime/dial-tls.ts";
 import { facts } from "../../src/runtime/facts.ts";
 import { type BackEnd, type BackEndOptions, type Behaviour, echo, silent, sink, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
@@ -128,7 +128,7 @@ describe("dialling a back end", () => {
     const backEnd = await start(silent);
     const clock = new FakeClock();
     const told: string[] = [];
-    const tls = dialTls({ ca: [ca.certificate] });
+    const tls = prepareTls({ ca: [ca.certificate] });
     const dialler = new Dialler([local(backEnd)], { timeoutMs: 10_000, clock, tls });
     const dialling = (): Dialling =>
       dialler.dial({ connected: () => void told.push("connected"), failed: ({ code }) => void told.push(code) });
@@ -152,8 +152,8 @@ describe("dialling a back end over TLS", () => {
     const { certificate, key } = "privateKey" in leaf && "der" in leaf ? leaf : ca.issue({ role: "gateway", ...leaf });
     return start(behaviour, { tls: { cert: certificate, key, ...more } });
   };
-  const trusting = (more: Partial<Parameters<typeof dialTls>[0]> = {}): DialOptions =>
-    how({ tls: dialTls({ ca: [ca.certificate], ...more }) });
+  const trusting = (more: Partial<Parameters<typeof prepareTls>[0]> = {}): DialOptions =>
+    how({ tls: prepareTls({ ca: [ca.certificate], ...more }) });
 
   test("a back end of the configured CA is reached by address, by name, and by the name that is set", async () => {
     const backEnd = await serve(ca.gateway());
@@ -215,13 +215,13 @@ describe("dialling a back end over TLS", () => {
       { ca: [ca.certificate], certificate: ours.certificate, key: theirs.key },
       { ca: [ca.certificate], certificate: "junk", key: ours.key },
     ]) {
-      expect(() => dialTls(options)).toThrow(expect.objectContaining({ code: "config" }));
+      expect(() => prepareTls(options)).toThrow(expect.objectContaining({ code: "config" }));
     }
   });
 
   test("credentials that the TLS stack throws at are refused when the target is made (Node), or fail its dials (Deno)", async () => {
     const weak = ca.issue({ role: "client", keyType: "rsa1024" });
-    const make = (): DialOptions => how({ tls: dialTls({ ca: [ca.certificate], certificate: weak.certificate, key: weak.key }) });
+    const make = (): DialOptions => how({ tls: prepareTls({ ca: [ca.certificate], certificate: weak.certificate, key: weak.key }) });
     if (facts.name === "node") return expect(make).toThrow(expect.objectContaining({ code: "config" }));
     const own = ca.gateway();
     const backEnd = await start(silent, { tls: { cert: own.certificate, key: own.key } });

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { afterEach, describe, expect, test } from "vitest";
-import { dialTls } from "../../src/runtime/dial-tls.ts";
+import { prepareTls } from "../../src/runtime/dial-tls.ts";
 import { type BackEnd, halfClosing, silent, startBackEnd } from "../support/back-ends.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
 import { createTestCa } from "../support/mint.ts";
@@ -28,7 +28,7 @@ describe.each(["tcp", "tls"] as const)("a %s channel that is reset after its end
         for (const bytes of [0, 1_000, 4 << 20]) {
           const backEnd = await startBackEnd(behaviour, transport === "tls" ? { tls: { cert: own.certificate, key: own.key } } : {});
           backEnds.push(backEnd);
-          const tls = transport === "tls" ? { tls: dialTls({ ca: [ca.certificate] }) } : {};
+          const tls = transport === "tls" ? { tls: prepareTls({ ca: [ca.certificate] }) } : {};
           const address = { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
           const { channel } = await dial([address], { timeoutMs: 5_000, ...tls });
           const watch = new ChannelWatch(channel);

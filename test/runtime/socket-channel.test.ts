@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Channel } from "../../src/base/channel.ts";
-import { dialTls } from "../../src/runtime/dial-tls.ts";
+import { prepareTls } from "../../src/runtime/dial-tls.ts";
 import { socketChannel } from "../../src/runtime/socket-channel.ts";
 import {
   answering,
@@ -50,7 +50,7 @@ async function reach(transport: Transport, behaviour: Behaviour): Promise<{ read
     : { kind: "tcp" as const, host: backEnd.host, port: backEnd.port };
   const { channel } = await dial([address], {
     timeoutMs: 10_000,
-    ...(tls ? { tls: dialTls({ ca: [ca.certificate] }) } : {}),
+    ...(tls ? { tls: prepareTls({ ca: [ca.certificate] }) } : {}),
   });
   open.push(channel);
   return { backEnd, channel };
