@@ -79,9 +79,9 @@ class Way implements ChannelEvents {
     this.#pass(chunk, last);
   }
 
-  /** What a gate would have to hold in the middle comes message by message. */
+  /** What a throttle would have to hold in the middle comes message by message. */
   get takesBatches(): boolean {
-    return this.#gate === undefined && this.sink.messages && this.sink.writeBatch !== undefined;
+    return this.#throttle === undefined && this.sink.messages && this.sink.writeBatch !== undefined;
   }
 
   batch(batch: Batch): void {
