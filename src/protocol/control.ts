@@ -126,7 +126,9 @@ const none: readonly Tlv[] = [];
 function readMetadata(payload: Buffer, start: number): readonly Tlv[] {
   if (payload.length === start) return none;
   if (payload.length - start > wire.MAX_METADATA) throw new ProtocolFault("protocol_error", "the metadata is too long");
-  return decodeTlvs(payload, start, payload.length);
+  const metadata = decodeTlvs(payload, start, payload.length);
+  for (const { key } of metadata) if ((key & CRITICAL) !== 0) throw new ProtocolFault("protocol_error", `unknown critical metadata ${key}`);
+  return metadata;
 }
 
 export function readReset(payload: Buffer): Break {

@@ -124,6 +124,7 @@ describe("OPEN", () => {
       "protocol_error",
     ],
     ["a name with a control character", (peer) => peer.open(1, { target: "a\u0007" }), "protocol_error"],
+    ["critical metadata", (peer) => peer.open(1, { metadata: [{ key: 0x8001, value: Buffer.alloc(0) }] }), "protocol_error"],
     ["more metadata than 4 KiB", (peer) => peer.send(rawFrame(Type.OPEN, 0, 1, Buffer.alloc(4400, 1))), "frame_size"],
     ["a flag", (peer) => peer.send(rawFrame(Type.OPEN, 1, 1, Buffer.from([0, 0, 1, 0, 0, 16, 0, 1, 0x61]))), "protocol_error"],
   ];
