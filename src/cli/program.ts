@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { version } from "../base/software.ts";
+import { tuneMemory } from "../runtime/memory.ts";
 import { endingOf, Status } from "./exit.ts";
 import { complain, outputBroke, setQuiet, setVerbose } from "./terminal.ts";
 
@@ -76,6 +77,7 @@ async function buildProgram(words: readonly string[]): Promise<Command> {
       const { quiet, verbose } = command.optsWithGlobals<{ quiet?: boolean; verbose?: boolean }>();
       setQuiet(quiet === true);
       setVerbose(verbose === true);
+      tuneMemory(); // all that the command is made of is loaded
     });
   addVoice(program);
   const wanted = words.find((word) => !word.startsWith("-"));

@@ -18,7 +18,7 @@ function packagesOf(file: URL, seen = new Map<string, Set<string>>()): Set<strin
 }
 const source = (path: string): URL => new URL(`../../src/${path}`, import.meta.url);
 
-test.each(["cli/main.ts", "cli/pipe.ts", "cli/forward.ts"])("%s loads no package but commander, so that it starts quickly", (path) => {
+test.each(["cli/command.ts", "cli/pipe.ts", "cli/forward.ts"])("%s loads no package but commander, so that it starts quickly", (path) => {
   expect([...packagesOf(source(path))]).toEqual(["commander"]);
 });
 test("the library loads no package at once, neither for a client nor for a gateway", () => {
@@ -26,4 +26,8 @@ test("the library loads no package at once, neither for a client nor for a gatew
 });
 test("this way of looking finds what a module loads", () => {
   expect(packagesOf(source("base/log-writer.ts"))).toContain("sonic-boom");
+});
+test("nothing is loaded before V8 is as Node was built for it", () => {
+  const text = readFileSync(source("cli/main.ts"), "utf8");
+  expect([...text.matchAll(/^import .*"([^"]+)";/gmu)].map(([, specifier]) => specifier)).toEqual(["../runtime/memory.ts"]);
 });
