@@ -10,6 +10,7 @@
  * own, always taken last. A lock is held for a few hundred nanoseconds, but its thread may lose the processor meanwhile: who waits
  * longer than a moment sleeps. Memory is committed by the system when it is first touched, so a large table that is empty costs nothing.
  */
+import { randomFillSync } from "node:crypto";
 import type { Digest } from "./digest.ts";
 import type { Lane } from "./throttle.ts";
 
@@ -72,7 +73,7 @@ function begin<B extends ArrayBufferLike>(memory: B, capacity: number): B {
   const words = new Int32Array(memory);
   words[CAPACITY] = capacity;
   const key = new Int32Array(4); // the system's random numbers do not go into shared memory
-  words.set(crypto.getRandomValues(key), KEY);
+  words.set(randomFillSync(key), KEY);
   return memory;
 }
 
