@@ -27,6 +27,13 @@ export function checkNeighbours(files: ReadonlyMap<string, string>): string[] {
     .map(([path]) => `${path} looks for the worker beside itself, which stands in dist/parts`);
 }
 
+/** Of `files` (path to text), those that import a module of Node's, and with it whatever that exports (scripts/build.ts leaves no such import). */
+export function checkFacades(files: ReadonlyMap<string, string>): string[] {
+  return [...files]
+    .filter(([, text]) => /^(?:import|export)\b.*"node:/m.test(text))
+    .map(([path]) => `${path} imports a module of Node's, which loads more than is used`);
+}
+
 function run(words: readonly string[]): { readonly ok: boolean; readonly stdout: string } {
   const [command, ...rest] = words as readonly [string, ...string[]];
   const done = spawnSync(command, rest, {
@@ -52,7 +59,8 @@ function main(): string[] {
   const command = join(root, "dist/cli/main.js");
   const faults = checkContents(paths, existsSync(command) ? readFileSync(command, "utf8") : "");
   const scripts = paths.filter((path) => path.endsWith(".js"));
-  faults.push(...checkNeighbours(new Map(scripts.map((path) => [path, readFileSync(join(root, path), "utf8")]))));
+  const texts = new Map(scripts.map((path) => [path, readFileSync(join(root, path), "utf8")]));
+  faults.push(...checkNeighbours(texts), ...checkFacades(texts));
   const lint = run([node, "node_modules/publint/src/cli.js", "--strict"]);
   if (!lint.ok) faults.push(`publint:\n${lint.stdout}`);
   console.log(`package: ${paths.length} files, ${faults.length} faults`);

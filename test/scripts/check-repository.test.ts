@@ -1,6 +1,6 @@
 /** Each of the repository's own rules must see what is planted, and leave alone what is right. */
 import { describe, expect, test } from "vitest";
-import { checkContents, checkNeighbours } from "../../scripts/check-package.ts";
+import { checkContents, checkFacades, checkNeighbours } from "../../scripts/check-package.ts";
 import { checkCases, checkText, checkVersions } from "../../scripts/check-repository.ts";
 
 const head = "/** A file. */\n";
@@ -85,4 +85,11 @@ test("code of the package that starts a worker stands where the worker does", ()
   const text = 'const program = new URL("worker", import.meta.url);';
   expect(checkNeighbours(new Map([["dist/parts/leader.js", text]]))).toEqual([]);
   expect(checkNeighbours(new Map([["dist/cli/main.js", text]]))).toHaveLength(1);
+});
+
+test("code of the package asks for modules of Node's by name, and imports none", () => {
+  const faults = (text: string): readonly string[] => checkFacades(new Map([["dist/mod.js", text]]));
+  expect(faults('import * as v from "valibot";\nconst { connect: dial } = process.getBuiltinModule("node:net");')).toEqual([]);
+  expect(faults('import { connect } from "node:net";')).toHaveLength(1);
+  expect(faults('import "./mod.js";\nimport process from "node:process";')).toHaveLength(1);
 });
