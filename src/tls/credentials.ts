@@ -45,6 +45,9 @@ interface Link {
   readonly key: CertificateKey;
 }
 
+/** The chain that was read last, by its text: config, snapshot and each listener ask about the same one. */
+let last: { readonly text: string; readonly chain: readonly Link[] } | undefined;
+
 /** Throws a PipegateError (config) when these cannot be served. `now`: milliseconds since the epoch. */
 export function requireUsableCredentials(credentials: Credentials, now: number): void {
   const checked = checkCredentials(credentials, { role: "gateway", now });
@@ -73,6 +76,7 @@ export function checkCredentials(pem: { readonly [K in keyof Credentials]: strin
 }
 
 function readChain(text: string): readonly Link[] | CredentialFault {
+  if (last?.text === text) return last.chain;
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks === undefined) return { says: "is cut off or damaged", next: "copy it again" };
   if (blocks.length === 0) {
@@ -83,11 +87,13 @@ function readChain(text: string): readonly Link[] | CredentialFault {
   if (blocks.length > MAX_CHAIN)
     return { says: `holds ${blocks.length} certificates`, next: `leave only its chain there, ${MAX_CHAIN} at most` };
   try {
-    return blocks.map((der) => {
+    const chain = blocks.map((der) => {
       const key = new CertificateKey(der);
       void key.publicKey; // throws when the runtime cannot read it
       return { certificate: parseCertificate(der), key };
     });
+    last = { text, chain };
+    return chain;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return { says: `holds a certificate that cannot be read (${why})`, next: "copy it again" };

@@ -111,6 +111,16 @@ describe("a gateway's certificate and key", () => {
     expect(check({})).toEqual({ warnings: [] });
   });
 
+  test("are judged afresh whenever they are asked about: for the time, the role and the key of the moment", () => {
+    const at = (time: number, pair: Pair = own): Checked => checkCredentials(pair, { role: "gateway", now: time });
+    expect(at(now).certificate).toBeUndefined();
+    expect(at(now + 100 * 365 * 24 * hour).certificate?.says).toMatch(/^expired on /u);
+    expect(check(own, "client").certificate?.says).toBe("is not for a client (clientAuth)");
+    expect(at(now, { ...own, key: ca.gateway().key }).key?.says).toBe("is not the key of the certificate");
+    expect(at(now, ca.client("x")).certificate?.says).toBe("is not for a server (serverAuth)");
+    expect(at(now).certificate).toBeUndefined();
+  });
+
   test("are odd when they end soon, or name no host", () => {
     const odd = ca.issue({ role: "gateway", cn: "gateway", notBefore: now - 9 * hour, notAfter: now + hour });
     expect(check(odd).warnings).toEqual([
