@@ -95,7 +95,8 @@ export class Outbox {
     const size = HEADER + chunk.length;
     let run = this.#run;
     if (run === undefined || run.end + size > run.chunk.length) {
-      const buffer = this.bytes < FIRST_RUN ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
+      // A large one only where a run is full already: chunks that large ones stand between would each keep it alive.
+      const buffer = run === undefined ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
       run = this.#run = { chunk: buffer, places: undefined, start: 0, end: 0 };
       this.#pieces.push(run);
     }
