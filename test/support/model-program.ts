@@ -4,7 +4,7 @@
  * Leaves to others: the sessions and their wire (session-model.ts).
  */
 import { Buffer } from "node:buffer";
-import type { Break } from "../../src/base/channel.ts";
+import type { Batch, Break } from "../../src/base/channel.ts";
 import type { Stream } from "../../src/protocol/stream.ts";
 import type { Random } from "./frame-fuzz.ts";
 
@@ -89,6 +89,8 @@ export class Program {
     this.#options = options;
     this.#writesLeft = options.random.next(60);
     stream.attach({
+      takesBatches: options.random.next(2) === 0,
+      batch: (batch) => this.#onBatch(batch),
       data: (chunk, last) => this.#onData(chunk, last),
       end: () => this.#onEnd(),
       drained: () => this.#onDrained(),
@@ -106,6 +108,17 @@ export class Program {
   }
 
   #onData(chunk: Uint8Array, last: boolean): void {
+    this.#hear(chunk, last);
+    this.#within();
+  }
+
+  #onBatch({ chunk, places }: Batch): void {
+    this.#require(places.length > 0, "an empty batch");
+    for (let at = 0; at < places.length; at += 2) this.#hear(chunk.subarray(places[at], places[at + 1]), true);
+    this.#within();
+  }
+
+  #hear(chunk: Uint8Array, last: boolean): void {
     const { heard } = this.#options;
     this.#require(!this.over && !this.#ended, "data after the end");
     this.#require(!this.#paused, "data while paused");
@@ -121,7 +134,6 @@ export class Program {
       this.#messages++;
       this.#open = 0;
     }
-    this.#within();
   }
 
   #onEnd(): void {
@@ -179,6 +191,7 @@ export class Program {
       said.ended = true;
       return this.stream.closeWrite();
     }
+    if (this.stream.messages && random.next(4) === 0) return this.#sayBatch();
     const size = pick(random, SIZES);
     if (!this.stream.messages) return this.#write(size, random.next(2) === 0);
     const length = Math.min(size, manners.maxMessage);
@@ -188,6 +201,23 @@ export class Program {
     if (first > 0) this.#write(first, false);
     this.#saying = false;
     this.#write(length - first, true);
+  }
+
+  /** Messages that lie in one chunk, with something between them. */
+  #sayBatch(): void {
+    const { random, manners, said } = this.#options;
+    const parts: Buffer[] = [];
+    const places: number[] = [];
+    let at = random.next(5);
+    parts.push(Buffer.alloc(at));
+    for (let times = 1 + random.next(pick(random, [3, 40, 300])); times > 0; times--) {
+      const length = Math.min(pick(random, random.next(10) === 0 ? SIZES : SIZES.slice(0, 7)), manners.maxMessage);
+      said.messages.push(length);
+      parts.push(said.next(length), Buffer.alloc(8));
+      places.push(at, at + length);
+      at += length + 8;
+    }
+    if (!this.stream.writeBatch({ chunk: Buffer.concat(parts), places })) this.waits = true;
   }
 
   #write(length: number, last: boolean): void {
