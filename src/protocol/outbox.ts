@@ -170,7 +170,7 @@ export class Outbox {
       this.bytes -= length;
       writer.data(id, flags, chunk, from, from + length);
       cost += FRAME_COST + length;
-    } while (cost < wanted && piece.start < places.length);
+    } while (cost < wanted && piece.start < places.length && !writer.blocked);
     return cost;
   }
 

@@ -95,6 +95,16 @@ test("small chunks leave together, up to what is wanted and never beyond the roo
   expect(frames().length).toBe(100);
 });
 
+test("a batch of much stops where the socket is full, whatever is wanted", () => {
+  const writer = new Writer({ write() {}, end() {}, destroy() {} }, () => {});
+  const outbox = new Outbox();
+  const places = Array.from({ length: 400 }, (_, n) => n).flatMap((n) => [n * 1_000, n * 1_000 + 1_000]);
+  outbox.pushBatch({ chunk: Buffer.alloc(400_000), places }, 0);
+  expect(put(outbox, { writer })).toBeLessThan(150_000);
+  expect(writer.blocked).toBe(true);
+  expect(writer.waiting).toBeLessThan(150_000);
+});
+
 test("tiny chunks between large ones keep no large buffer each", () => {
   const outboxes = Array.from({ length: 50 }, () => new Outbox());
   collect();
