@@ -86,7 +86,7 @@ export class Outbox {
     this.#run = undefined;
     const keeps = chunk.buffer.byteLength > 2 * bytes;
     const from = places[start]!;
-    const own = keeps ? Buffer.from(chunk.subarray(from)) : chunk;
+    const own = keeps ? Buffer.from(chunk.subarray(from, places.at(-1))) : chunk;
     this.#pieces.push({ chunk: own, places: keeps ? places.map((place) => place - from) : places, last: true, start });
     this.bytes += (FRAME_COST * (places.length - start)) / 2 + bytes;
   }

@@ -4,7 +4,7 @@ import type { Batch } from "../../src/base/channel.ts";
 import { Flag, FRAME_COST } from "../../src/protocol/frame.ts";
 import { Outbox } from "../../src/protocol/outbox.ts";
 import { Writer } from "../../src/protocol/writer.ts";
-import { collect } from "../support/collect.ts";
+import { collect, collectUntil } from "../support/collect.ts";
 import { cutFrames, type SeenFrame } from "../support/raw-peer.ts";
 
 const ID = 7;
@@ -93,6 +93,16 @@ test("small chunks leave together, up to what is wanted and never beyond the roo
   while (put(outbox, { writer }) > 0) turns++;
   expect(turns).toBeLessThan(5);
   expect(frames().length).toBe(100);
+});
+
+test("a batch of little at the start of a large chunk keeps no more than itself", async () => {
+  const outbox = new Outbox();
+  const chunk = Buffer.alloc(64 << 10);
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  for (let n = 0; n < 1_000; n++) outbox.pushBatch({ chunk, places: [3, 4, 7, 9] }, 0);
+  expect(await collectUntil(8 << 20, () => process.memoryUsage().arrayBuffers - before)).toBeLessThan(8 << 20);
+  expect(outbox.bytes).toBe(1_000 * (2 * FRAME_COST + 3));
 });
 
 test("a batch of much stops where the socket is full, whatever is wanted", () => {
