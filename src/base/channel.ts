@@ -35,7 +35,7 @@ export interface ChannelEvents {
   batch?(batch: Batch): void;
   /** The other side will send no more; its direction is complete. */
   end(): void;
-  /** After a `write` that returned false: write on. */
+  /** After a `write` that returned false, once, also when more was written since: write on. Not after `reset`. */
   drained(): void;
   closed(broken: Break | undefined): void;
 }

@@ -73,8 +73,12 @@ export class Incoming implements FrameSink {
     if (type === Type.DATA) this.#onData(flags, buffer, start, end);
     else {
       this.flush();
-      this.#onControl(type, flags, id, buffer.subarray(start, end));
+      if (this.#goesOn) this.#onControl(type, flags, id, buffer.subarray(start, end)); // else who got the batch closed the session
     }
+    return this.#goesOn;
+  }
+
+  get #goesOn(): boolean {
     const { phase } = this.#parts.state;
     return phase === "hello" || phase === "active";
   }

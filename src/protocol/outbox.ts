@@ -86,7 +86,7 @@ export class Outbox {
     this.#run = undefined;
     const keeps = chunk.buffer.byteLength > 2 * bytes;
     const from = places[start]!;
-    const own = keeps ? Buffer.from(chunk.subarray(from)) : chunk;
+    const own = keeps ? Buffer.from(chunk.subarray(from, places.at(-1))) : chunk;
     this.#pieces.push({ chunk: own, places: keeps ? places.map((place) => place - from) : places, last: true, start });
     this.bytes += (FRAME_COST * (places.length - start)) / 2 + bytes;
   }
@@ -95,7 +95,8 @@ export class Outbox {
     const size = HEADER + chunk.length;
     let run = this.#run;
     if (run === undefined || run.end + size > run.chunk.length) {
-      const buffer = this.bytes < FIRST_RUN ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
+      // A large one only where a run is full already: chunks that large ones stand between would each keep it alive.
+      const buffer = run === undefined ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
       run = this.#run = { chunk: buffer, places: undefined, start: 0, end: 0 };
       this.#pieces.push(run);
     }
@@ -169,7 +170,7 @@ export class Outbox {
       this.bytes -= length;
       writer.data(id, flags, chunk, from, from + length);
       cost += FRAME_COST + length;
-    } while (cost < wanted && piece.start < places.length);
+    } while (cost < wanted && piece.start < places.length && !writer.blocked);
     return cost;
   }
 

@@ -232,6 +232,7 @@ export class Roster implements StreamOwner {
   }
 
   finished(stream: Stream): void {
+    this.#parts.sender.forget(stream);
     this.receiver.consumed(stream.window.pinned); // what it never consumed is no longer held
     if (stream.id === 0) this.#waiting = this.#waiting.filter((other) => other !== stream);
     else this.#streams.delete(stream.id);

@@ -44,6 +44,17 @@ class Line {
     if (this.head === undefined) this.#tail = undefined;
     if (stream !== undefined) stream.next = undefined;
   }
+
+  /** Without `stream`, wherever it stands. */
+  remove(stream: Stream): void {
+    if (this.head === stream) return this.take();
+    let before = this.head;
+    while (before !== undefined && before.next !== stream) before = before.next;
+    if (before === undefined) return;
+    before.next = stream.next;
+    if (this.#tail === stream) this.#tail = before;
+    stream.next = undefined;
+  }
 }
 
 export class Sender {
@@ -117,6 +128,14 @@ export class Sender {
     if (stream.waiting >= FLUSH_AT && !this.#holding) this.pump();
   }
 
+  /** The stream is closed: it leaves the line now, for its turn may never come (a peer that gives the session no credit). */
+  forget(stream: Stream): void {
+    if (!stream.queued) return;
+    stream.queued = false;
+    this.#little.remove(stream);
+    this.#much.remove(stream);
+  }
+
   /** Something was filled or queued: it leaves at the end of this turn, or at once when it is much. */
   touched(): void {
     if (this.#holding || this.#pumping) return;
@@ -159,7 +178,7 @@ export class Sender {
     line.take();
     stream.afterSend();
     // Who was let pass stays in line, though nothing may be left: else who writes little again and again would always be first.
-    if (line === this.#little || stream.sendable) this.#much.push(stream);
+    if (!stream.closed && (line === this.#little || stream.sendable)) this.#much.push(stream);
     else stream.queued = false;
     return cost > 0 || this.left > FRAME_COST; // else the session's credit is used up
   }

@@ -156,7 +156,7 @@ export class Stream implements Channel {
   /** Something waits now: false once it is much. */
   #waits(): boolean {
     if (this.sendable) this.#owner.ready(this);
-    this.#wantsDrained = this.#outbox.bytes >= HIGH_WATER;
+    if (this.#outbox.bytes >= HIGH_WATER) this.#wantsDrained = true; // and it stays owed, whatever is written meanwhile
     return !this.#wantsDrained;
   }
 
@@ -332,6 +332,7 @@ export class Stream implements Channel {
   break(broken: Break): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#wantsDrained = false;
     this.#outbox.clear();
     this.#inbox.clear();
     this.#owner.finished(this);

@@ -112,7 +112,7 @@ class SocketChannel implements Channel, Written {
         this.#lastTurn = flushSoon(this, this.#lastTurn);
       }
     }
-    this.#isFull = this.pendingBytes + this.#socket.writableLength >= HIGH_BYTES;
+    if (this.pendingBytes + this.#socket.writableLength >= HIGH_BYTES) this.#isFull = true; // until `drained`, whatever is written meanwhile
     return !this.#isFull;
   }
 

@@ -12,7 +12,7 @@ export type Take = (part: Uint8Array, last: boolean) => boolean;
 export interface Cutter {
   /** Gives the messages in `chunk` from `start` on to `take`. Returns where it stopped: behind the last part taken, or at the end. */
   cut(chunk: Uint8Array, start: number, take: Take): number;
-  /** Adds the places of messages that lie whole in `chunk` from `start` on, as of a Batch. Returns where `cut` has to go on. */
+  /** Adds the places of messages that lie whole in `chunk` from `start` on, as of a Batch, up to a bound. Returns where to go on: when it added none, by `cut`. */
   whole(chunk: Uint8Array, start: number, places: number[]): number;
   /** Whether a message has begun and not ended. */
   readonly inside: boolean;
@@ -32,6 +32,8 @@ export function createCutter(framing: Framing, maxMessageBytes: number): Cutter 
 }
 
 const empty = new Uint8Array(0);
+/** Places of a batch: 1,024 messages, so that a chunk of empty ones is no burst that costs many times its bytes. */
+const MAX_PLACES = 2_048;
 
 function view(chunk: Uint8Array, start: number, end: number): Uint8Array {
   return start === 0 && end === chunk.length ? chunk : new Uint8Array(chunk.buffer, chunk.byteOffset + start, end - start);
@@ -104,7 +106,9 @@ class LineCutter implements Cutter {
     if (this.inside) return start;
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
     let at = start;
-    for (let found = bytes.indexOf(0x0a, at); found >= 0 && found - at <= this.#max; found = bytes.indexOf(0x0a, at)) {
+    while (places.length < MAX_PLACES) {
+      const found = bytes.indexOf(0x0a, at);
+      if (found < 0 || found - at > this.#max) break;
       places.push(at, found);
       at = found + 1;
     }
@@ -156,7 +160,7 @@ class PrefixCutter implements Cutter {
     if (this.inside) return start;
     const size = chunk.length;
     let at = start;
-    while (at < size) {
+    while (at < size && places.length < MAX_PLACES) {
       at = this.#readLength(chunk, at);
       const left = this.#left;
       if (left < 0 || at + left > size) break;

@@ -57,7 +57,7 @@ class Echo implements Channel {
       this.#bytes += length + CHUNK_BYTES;
     }
     if (this.#isOver || this.#ending) return true;
-    this.#isFull = this.#paused || this.#bytes >= HIGH_BYTES;
+    if (this.#paused || this.#bytes >= HIGH_BYTES) this.#isFull = true; // until `drained`, whatever is written meanwhile
     return !this.#isFull;
   }
 

@@ -200,12 +200,13 @@ class Framed implements FramedChannel {
   #cutBatches(chunk: Uint8Array, events: ChannelEvents): number {
     const cutter = this.#cutter;
     let at = cutter.inside ? cutter.cut(chunk, 0, this.#takeOne) : 0;
-    if (this.#paused || this.#broken !== undefined) return at;
-    const places: number[] = [];
-    const end = cutter.whole(chunk, at, places);
-    if (places.length > 0) events.batch!({ chunk, places });
-    at = end;
-    return at === chunk.length || this.#paused || this.#broken !== undefined ? at : cutter.cut(chunk, at, this.#take);
+    while (at < chunk.length && !this.#paused && this.#broken === undefined) {
+      const places: number[] = [];
+      at = cutter.whole(chunk, at, places);
+      if (places.length === 0) return cutter.cut(chunk, at, this.#take);
+      events.batch!({ chunk, places });
+    }
+    return at;
   }
 
   /** The rest of a chunk; more comes, or the end, once the channel goes on. */

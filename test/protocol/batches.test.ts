@@ -67,6 +67,13 @@ describe("messages that come in one chunk", () => {
     expect(peer.session.ready).toBe(true);
   });
 
+  test("are the last that counts when their reader closes the session", () => {
+    const { peer, got } = opened();
+    got.onData = () => peer.session.close();
+    peer.send(dataFrame(1, "a", END), wire.encodeOpen(3, { window: 1_000, messages: true, weight: 16, target: "echo" }));
+    expect([texts(got.messages), peer.streams.length]).toEqual([["a"], 1]);
+  });
+
   test("are given back to the sender as credit, every byte of them", () => {
     const { peer, stream, got } = opened();
     const message = dataFrame(1, Buffer.alloc(1_000), END);

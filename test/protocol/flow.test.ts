@@ -85,6 +85,52 @@ describe("a sender", () => {
     expect(stream.write(Buffer.alloc(1), false)).toBe(true);
   });
 
+  test("tells who was asked to wait, also when more was written meanwhile and would have had room", () => {
+    const peer = new RawPeer({ role: "client", parameters: { maxStreamId: 127, earlyWindow: 0 } });
+    const stream = peer.session.open("x", { messages: false });
+    const near = new Collected(stream);
+    peer.send(wire.encodeAccept(1, 100));
+    expect(stream.write(Buffer.alloc(70_000), false)).toBe(false);
+    peer.send(wire.encodeStreamCredit(1, 20_000)); // about 50,000 are left: less than asks for a pause, more than ends one
+    expect([stream.write(Buffer.alloc(1), false), near.drained]).toEqual([false, 0]);
+    peer.send(wire.encodeStreamCredit(1, MiB));
+    expect(near.drained).toBe(1);
+  });
+
+  test("says nothing to who broke its stream off while it stood in line", () => {
+    const peer = new RawPeer({ role: "client", parameters: { maxStreamId: 127, sessionLimit: 0 } });
+    const stream = peer.session.open("x", { messages: false });
+    const near = new Collected(stream);
+    peer.send(wire.encodeAccept(1, MiB));
+    expect(stream.write(Buffer.alloc(70_000), false)).toBe(false);
+    stream.reset({ reason: "cancelled" });
+    peer.send(wire.encodeSessionCredit(MiB, 127));
+    expect([near.drained, near.closed?.broken?.reason]).toEqual([0, "cancelled"]);
+  });
+
+  test("keeps nothing of closed streams for a peer that gives the session no credit", async () => {
+    const peer = new RawPeer({
+      parameters: { sessionLimit: 0 },
+      open: (stream) => {
+        const released = (): void => stream.release();
+        stream.attach({ data: () => {}, end: () => {}, drained: () => {}, closed: released });
+        stream.accept();
+        stream.write(Buffer.alloc(100), false);
+      },
+    });
+    let kept = 0;
+    const collected = new FinalizationRegistry(() => void kept--);
+    for (let id = 1; id < 2_000; id += 2) {
+      peer.open(id);
+      peer.send(wire.encodeReset(id, { code: toCode("cancelled") }));
+      kept++;
+      collected.register(peer.streams.pop()!, undefined);
+      peer.fresh();
+    }
+    expect(peer.session.ready).toBe(true);
+    expect(await collectUntil(10, () => kept)).toBeLessThan(10);
+  });
+
   test("is not moved by credit that is lower than or equal to the last", () => {
     const peer = new RawPeer({ role: "client", parameters: { maxStreamId: 127, earlyWindow: 0 } });
     const stream = peer.session.open("x", { messages: false });

@@ -4,6 +4,7 @@ import type { Batch } from "../../src/base/channel.ts";
 import { Flag, FRAME_COST } from "../../src/protocol/frame.ts";
 import { Outbox } from "../../src/protocol/outbox.ts";
 import { Writer } from "../../src/protocol/writer.ts";
+import { collect, collectUntil } from "../support/collect.ts";
 import { cutFrames, type SeenFrame } from "../support/raw-peer.ts";
 
 const ID = 7;
@@ -92,6 +93,39 @@ test("small chunks leave together, up to what is wanted and never beyond the roo
   while (put(outbox, { writer }) > 0) turns++;
   expect(turns).toBeLessThan(5);
   expect(frames().length).toBe(100);
+});
+
+test("a batch of little at the start of a large chunk keeps no more than itself", async () => {
+  const outbox = new Outbox();
+  const chunk = Buffer.alloc(64 << 10);
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  for (let n = 0; n < 1_000; n++) outbox.pushBatch({ chunk, places: [3, 4, 7, 9] }, 0);
+  expect(await collectUntil(8 << 20, () => process.memoryUsage().arrayBuffers - before)).toBeLessThan(8 << 20);
+  expect(outbox.bytes).toBe(1_000 * (2 * FRAME_COST + 3));
+});
+
+test("a batch of much stops where the socket is full, whatever is wanted", () => {
+  const writer = new Writer({ write() {}, end() {}, destroy() {} }, () => {});
+  const outbox = new Outbox();
+  const places = Array.from({ length: 400 }, (_, n) => n).flatMap((n) => [n * 1_000, n * 1_000 + 1_000]);
+  outbox.pushBatch({ chunk: Buffer.alloc(400_000), places }, 0);
+  expect(put(outbox, { writer })).toBeLessThan(150_000);
+  expect(writer.blocked).toBe(true);
+  expect(writer.waiting).toBeLessThan(150_000);
+});
+
+test("tiny chunks between large ones keep no large buffer each", () => {
+  const outboxes = Array.from({ length: 50 }, () => new Outbox());
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  for (const outbox of outboxes) {
+    for (let n = 0; outbox.bytes < 64 << 10; n++) outbox.push(Buffer.alloc(n % 2 === 0 ? 1 : 1025), { id: ID, last: true });
+  }
+  collect();
+  const each = (process.memoryUsage().arrayBuffers - before) / outboxes.length;
+  expect(outboxes.every(({ bytes }) => bytes < 66 << 10)).toBe(true);
+  expect(each).toBeLessThan(256 << 10);
 });
 
 test.each([256, 5_000])("the end goes with the last frame, of %i bytes", (size) => {

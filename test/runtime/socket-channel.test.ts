@@ -316,6 +316,23 @@ describe("a channel over any socket", () => {
     expect(socket.content[1]!.buffer.byteLength).toBeLessThan(64 << 10);
   });
 
+  test("who was told to wait hears of it, also when more was written meanwhile and would have had room", async () => {
+    const socket = new Recorder();
+    socket.stuck = true;
+    const watch = new ChannelWatch(over(socket));
+    const turns = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    expect(watch.channel.write(Buffer.alloc(160 << 10), false)).toBe(true);
+    await turns();
+    expect(watch.channel.write(Buffer.alloc(150 << 10), false)).toBe(false);
+    socket.release?.(); // 150 KiB are left: less than asks for a pause, more than ends one
+    await turns();
+    expect([watch.channel.write(Buffer.alloc(10), false), watch.drains]).toEqual([false, 0]);
+    socket.stuck = false;
+    socket.release?.();
+    await turns();
+    expect(watch.drains).toBe(1);
+  });
+
   test("small chunks of many channels in turns stay with their channel", async () => {
     const sockets = Array.from({ length: 7 }, () => new Recorder());
     const channels = sockets.map(over);

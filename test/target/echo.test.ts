@@ -54,6 +54,18 @@ describe("the echo target", () => {
     expect([watch.bytes, channel.write(Buffer.alloc(10), false)]).toEqual([1_000, true]);
   });
 
+  test("drained comes also to who writes on before it", async () => {
+    const channel = echoChannel({ messages: false });
+    const watch = new ChannelWatch(channel, { paused: true });
+    expect(channel.write(Buffer.alloc(10), false)).toBe(false);
+    await Promise.resolve();
+    channel.resume();
+    watch.paused = false;
+    channel.write(Buffer.alloc(10), false);
+    await watch.until(() => watch.drains === 1);
+    expect([watch.bytes, watch.faults]).toEqual([20, []]);
+  });
+
   test("a reset is told once as a break, and nothing comes after", async () => {
     const channel = echoChannel({ messages: false });
     const watch = new ChannelWatch(channel, { paused: true });

@@ -165,6 +165,25 @@ describe("messages to a stream back end", () => {
     await far.until(() => far.bytes === (written + 2) * 100 * 304);
   });
 
+  test("a reader that pauses in a burst of empty messages gets a thousand of them, and the others when it goes on", async () => {
+    for (const framing of kept) {
+      const { near, far } = ends(framing, { batches: true });
+      near.onData = () => void (near.paused || near.pause());
+      const burst = encode(
+        Array.from({ length: 10_000 }, () => new Uint8Array(0)),
+        framing,
+      );
+      far.channel.write(burst, false);
+      await near.until(() => near.paused);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect([framing, near.messages.length]).toEqual([framing, 1_024]);
+      near.onData = () => {};
+      near.resume();
+      await near.until(() => near.messages.length === 10_000);
+      expect(near.faults).toEqual([]);
+    }
+  });
+
   test("a message that comes in parts is held and counted until it is whole, and then not any more", async () => {
     const { framed, far } = ends("u32");
     framed.write(Buffer.alloc(10_000, 1), false);
