@@ -175,7 +175,7 @@ export class Sender {
       return false;
     }
     if (cost === 0 || !stream.sendable) stream.deficit = 0;
-    line.take();
+    if (line.head === stream) line.take(); // else it closed while it was sent
     stream.afterSend();
     // Who was let pass stays in line, though nothing may be left: else who writes little again and again would always be first.
     if (!stream.closed && (line === this.#little || stream.sendable)) this.#much.push(stream);
