@@ -4,18 +4,20 @@
  * Promises: order, and which chunk ended a message; what waits keeps little more alive than its bytes. Leaves to others: credit, whose turn it is.
  */
 import { Buffer } from "node:buffer";
+import { toKeep } from "../base/bytes.ts";
 import type { Batch } from "../base/channel.ts";
 import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST, HEADER, MIN_PAYLOAD, putHeader, Type } from "./frame.ts";
 import type { Writer } from "./writer.ts";
 
-/** Chunks below this are copied, so that they do not keep a whole record alive. */
-const COPY_BELOW = 4 << 10;
+/** Batches below this wait as single chunks. */
+const LITTLE = 4 << 10;
 const FIRST_RUN = 2 << 10;
 const RUN = 16 << 10;
 
-/** Buffers for runs; only streams that wait own some. */
-const pool: Buffer[] = [];
+/** Buffers for runs; only streams that wait own some. Not of Buffer's pool: see toKeep. */
+const firstRuns: Buffer[] = [];
+const runs: Buffer[] = [];
 const POOLED = 64;
 
 /** Frames that are whole, in `chunk` from `start` to `end`. */
@@ -74,20 +76,25 @@ export class Outbox {
     if (id !== 0 && length <= MIN_PAYLOAD) this.#append(chunk, { id, last });
     else {
       this.#run = undefined;
-      this.#pieces.push({ chunk: length < COPY_BELOW ? Buffer.from(chunk) : chunk, places: [0, length], last, start: 0 });
+      this.#pieces.push({ chunk: toKeep(chunk), places: [0, length], last, start: 0 });
     }
     this.bytes += FRAME_COST + length;
   }
 
-  /** The messages of a batch from the one at `places[start]` on. */
-  pushBatch({ chunk, places }: Batch, start: number): void {
+  /** The messages of a batch from the one at `places[start]` on: little of them as single chunks, which become few objects. */
+  pushBatch({ chunk, places }: Batch, { id, start }: { readonly id: number; readonly start: number }): void {
     let bytes = 0;
     for (let at = start; at < places.length; at += 2) bytes += places[at + 1]! - places[at]!;
+    const [from, to] = [places[start]!, places.at(-1)!];
+    if (bytes < LITTLE || to - from > 2 * bytes) {
+      for (let at = start; at < places.length; at += 2) this.push(chunk.subarray(places[at], places[at + 1]), { id, last: true });
+      return;
+    }
     this.#run = undefined;
-    const keeps = chunk.buffer.byteLength > 2 * bytes;
-    const from = places[start]!;
-    const own = keeps ? Buffer.from(chunk.subarray(from, places.at(-1))) : chunk;
-    this.#pieces.push({ chunk: own, places: keeps ? places.map((place) => place - from) : places, last: true, start });
+    const part = chunk.subarray(from, to);
+    const own = toKeep(part);
+    if (own === part) this.#pieces.push({ chunk, places, last: true, start });
+    else this.#pieces.push({ chunk: own, places: places.slice(start).map((place) => place - from), last: true, start: 0 });
     this.bytes += (FRAME_COST * (places.length - start)) / 2 + bytes;
   }
 
@@ -96,7 +103,8 @@ export class Outbox {
     let run = this.#run;
     if (run === undefined || run.end + size > run.chunk.length) {
       // A large one only where a run is full already: chunks that large ones stand between would each keep it alive.
-      const buffer = run === undefined ? Buffer.allocUnsafe(FIRST_RUN) : (pool.pop() ?? Buffer.allocUnsafeSlow(RUN));
+      const buffer =
+        run === undefined ? (firstRuns.pop() ?? Buffer.allocUnsafeSlow(FIRST_RUN)) : (runs.pop() ?? Buffer.allocUnsafeSlow(RUN));
       run = this.#run = { chunk: buffer, places: undefined, start: 0, end: 0 };
       this.#pieces.push(run);
     }
@@ -132,7 +140,8 @@ export class Outbox {
     writer.frames(chunk, start, at);
     piece.start = at;
     this.bytes -= cost;
-    if (at === end && chunk.length === RUN && pool.length < POOLED) pool.push(chunk as Buffer);
+    const pool = chunk.length === RUN ? runs : firstRuns;
+    if (at === end && pool.length < POOLED) pool.push(chunk as Buffer);
     return cost;
   }
 

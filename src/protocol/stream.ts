@@ -4,6 +4,7 @@
  * Leaves to others: ids and when credit is granted (roster.ts), whose turn it is (sender.ts), frames on the wire.
  */
 import { Buffer } from "node:buffer";
+import { toKeep } from "../base/bytes.ts";
 import type { Batch, Break, Channel, ChannelEvents } from "../base/channel.ts";
 import { Queue } from "../base/queue.ts";
 import { Flag, FRAME_COST } from "./frame.ts";
@@ -15,8 +16,6 @@ import type { Writer } from "./writer.ts";
 
 /** `write` returns false from here on. */
 const HIGH_WATER = 64 << 10;
-/** Chunks below this are copied when they wait, so that they do not keep a whole record alive. */
-const COPY_BELOW = 4 << 10;
 
 interface Arrived {
   readonly chunk: Uint8Array;
@@ -128,7 +127,7 @@ export class Stream implements Channel {
     const sent = this.#writeDirect(batch);
     if (sent === batch.places.length) return true;
     if (this.#outbox === none) this.#outbox = new Outbox();
-    this.#outbox.pushBatch(batch, sent);
+    this.#outbox.pushBatch(batch, { id: this.id, start: sent });
     return this.#waits();
   }
 
@@ -294,7 +293,7 @@ export class Stream implements Channel {
       return;
     }
     if (payload) {
-      this.#inbox.push({ chunk: chunk.length < COPY_BELOW ? Buffer.from(chunk) : chunk, last, cost });
+      this.#inbox.push({ chunk: toKeep(chunk), last, cost });
       if (this.#inbox.length === 1) this.consumedAt = this.#owner.now();
     } else {
       this.#owner.consumed(this, cost);

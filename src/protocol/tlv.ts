@@ -29,7 +29,7 @@ export function encodeTlvs(entries: readonly Tlv[]): Buffer {
   return Buffer.concat(parts);
 }
 
-/** Reads the list that fills `buffer` from `start` to `end`. The values are views. */
+/** Reads the list that fills `buffer` from `start` to `end`. The values are copies: who keeps one keeps no more. */
 export function decodeTlvs(buffer: Buffer, start: number, end: number): Tlv[] {
   const entries: Tlv[] = [];
   let previous = -1;
@@ -42,7 +42,9 @@ export function decodeTlvs(buffer: Buffer, start: number, end: number): Tlv[] {
     if (length > end - offset) throw new ProtocolFault("protocol_error", "a parameter is longer than its frame");
     if (key <= previous) throw new ProtocolFault("protocol_error", "parameters are not in ascending order");
     if (entries.length === MAX_TLVS) throw new ProtocolFault("protocol_error", "too many parameters");
-    entries.push({ key, value: buffer.subarray(offset, offset + length) });
+    const value = Buffer.allocUnsafeSlow(length);
+    buffer.copy(value, 0, offset, offset + length);
+    entries.push({ key, value });
     previous = key;
     offset += length;
   }

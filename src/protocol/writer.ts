@@ -5,7 +5,7 @@
  * Leaves to others: which stream may send, and when (sender.ts) to flush.
  */
 import { Buffer } from "node:buffer";
-import { copyPart } from "../base/bytes.ts";
+import { copyPart, toKeep } from "../base/bytes.ts";
 import { HEADER, putHeader, Type } from "./frame.ts";
 
 /** The byte stream below a session. `written` is called once the bytes left our hands. */
@@ -32,7 +32,7 @@ export class Writer {
   readonly #room: () => void;
   #slab: Buffer | undefined;
   #position = 0;
-  #held: Buffer[] = [];
+  #held: Uint8Array[] = [];
   #heldBytes = 0;
   #inFlight = 0;
   #dead = false;
@@ -63,16 +63,16 @@ export class Writer {
   }
 
   /** A whole control frame. */
-  control(frame: Buffer): void {
+  control(frame: Uint8Array): void {
     if (this.#dead) return;
     if (this.blocked) {
       this.#heldBytes += frame.length;
       if (this.#heldBytes > MAX_HELD) this.overflow = true;
-      else this.#held.push(frame);
+      else this.#held.push(toKeep(frame));
       return;
     }
     this.#reserve(frame.length);
-    frame.copy(this.#slab as Buffer, this.#position);
+    (this.#slab as Buffer).set(frame, this.#position);
     this.#position += frame.length;
   }
 
@@ -103,7 +103,7 @@ export class Writer {
     this.#position = 0;
     this.#inFlight += size;
     if (size <= SMALL) {
-      const copy = Buffer.allocUnsafe(size);
+      const copy = this.#inFlight === size ? Buffer.allocUnsafe(size) : Buffer.allocUnsafeSlow(size); // many may wait: see toKeep
       slab.copy(copy, 0, 0, size);
       lendBack(slab);
       this.#transport.write(copy, () => this.#written(size));

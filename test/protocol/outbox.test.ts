@@ -62,7 +62,7 @@ describe("what waits leaves in order and whole, whatever may go at a time", () =
         else {
           const others = Array.from({ length: roll(4) }, () => Buffer.alloc(sizes[roll(7)]!, roll(256)));
           const [batch, start] = batchOf([Buffer.from("sent"), message, ...others], roll(2) * 60_000);
-          outbox.pushBatch(batch, start);
+          outbox.pushBatch(batch, { id: roll(5) === 0 ? 0 : ID, start });
           messages.push(...others);
         }
       } else cost += put(outbox, { writer, room: FRAME_COST + roll(3_000) + (outbox.nextIsEmpty ? 0 : 1), wanted: 1 + roll(3_000) });
@@ -100,7 +100,7 @@ test("a batch of little at the start of a large chunk keeps no more than itself"
   const chunk = Buffer.alloc(64 << 10);
   collect();
   const before = process.memoryUsage().arrayBuffers;
-  for (let n = 0; n < 1_000; n++) outbox.pushBatch({ chunk, places: [3, 4, 7, 9] }, 0);
+  for (let n = 0; n < 1_000; n++) outbox.pushBatch({ chunk, places: [3, 4, 7, 9] }, { id: ID, start: 0 });
   expect(await collectUntil(8 << 20, () => process.memoryUsage().arrayBuffers - before)).toBeLessThan(8 << 20);
   expect(outbox.bytes).toBe(1_000 * (2 * FRAME_COST + 3));
 });
@@ -109,7 +109,7 @@ test("a batch of much stops where the socket is full, whatever is wanted", () =>
   const writer = new Writer({ write() {}, end() {}, destroy() {} }, () => {});
   const outbox = new Outbox();
   const places = Array.from({ length: 400 }, (_, n) => n).flatMap((n) => [n * 1_000, n * 1_000 + 1_000]);
-  outbox.pushBatch({ chunk: Buffer.alloc(400_000), places }, 0);
+  outbox.pushBatch({ chunk: Buffer.alloc(400_000), places }, { id: ID, start: 0 });
   expect(put(outbox, { writer })).toBeLessThan(150_000);
   expect(writer.blocked).toBe(true);
   expect(writer.waiting).toBeLessThan(150_000);
@@ -136,3 +136,19 @@ test.each([256, 5_000])("the end goes with the last frame, of %i bytes", (size) 
   put(outbox, { writer, ending: true });
   expect(frames().map(({ flags }) => flags)).toEqual([0, Flag.FIN]);
 });
+
+test.each([0, 10])(
+  "a thousand messages of %i bytes, each a batch in a chunk of its own, are held as less than what is counted",
+  async (length) => {
+    const held = (): number => process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+    const bound = 30 * 1_000 * (FRAME_COST + length);
+    collect();
+    const before = held();
+    const outboxes = Array.from({ length: 30 }, () => new Outbox());
+    for (const outbox of outboxes)
+      for (let n = 0; n < 1_000; n++)
+        outbox.pushBatch({ chunk: new Uint8Array(length + 4), places: [4, 4 + length] }, { id: ID, start: 0 });
+    expect(await collectUntil(bound, () => held() - before)).toBeLessThan(bound);
+    expect(outboxes.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(bound);
+  },
+);
