@@ -66,6 +66,8 @@ interface Booking {
 // Microseconds, like all times here.
 const LONGEST_LAG = 1_000_000;
 const BACKLOG_GRACE = 100_000;
+/** Timers fire once in one or two milliseconds: with fewer, two pipes of small messages would get two of them in that time, whatever their rate. */
+const LEAST_TURNS = 256;
 
 export class BucketThrottle implements Throttle {
   readonly #clock: Clock;
@@ -232,7 +234,7 @@ export class BucketThrottle implements Throttle {
     this.#timer = this.#clock.after(delay, () => this.#drain());
   }
 
-  /** Serves who can go: at most those who waited when it began, so that no one holds the event loop. */
+  /** Serves who can go: at most those who waited when it began, or as many turns as a timer has to make up for, so that no one holds the event loop. */
   #drain(): void {
     const now = this.#now();
     if (this.#first !== undefined && now > this.#booking!.due + LONGEST_LAG) {
@@ -240,7 +242,7 @@ export class BucketThrottle implements Throttle {
       this.#book({ lags: true });
     }
     try {
-      for (let turns = this.#waiters?.size ?? 0; turns > 0; turns--) {
+      for (let turns = Math.max(this.#waiters?.size ?? 0, LEAST_TURNS); turns > 0; turns--) {
         const waiter = this.#first;
         if (waiter === undefined || this.#booking!.due > now) break;
         this.#unlink(waiter);

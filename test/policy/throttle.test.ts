@@ -170,6 +170,28 @@ describe("a throttle", () => {
     for (const count of turns) expect(Math.abs(count - late.chunks)).toBeLessThanOrEqual(1);
   });
 
+  test("gives several pipes of small messages their rate, though a timer fires once a millisecond and each holds one message", () => {
+    const clock = new FakeClock();
+    const throttle = throttleOf(lateClock(clock, { lateMs: 0, random: () => 0 }), { messages: { perSecond: 20_000, burst: 500 } });
+    const sources = [0, 1].map(() => {
+      const source = { chunks: 0 };
+      const went = (): void => {
+        source.chunks++;
+        offer();
+      };
+      const offer = (): void => {
+        while (throttle.admit(0, 1, went)) source.chunks++;
+      };
+      offer();
+      return source;
+    });
+    clock.advance(1_000);
+    const [one, other] = sources.map(({ chunks }) => chunks) as [number, number];
+    expect(one + other).toBeGreaterThan(20_000);
+    expect(one + other).toBeLessThanOrEqual(20_501);
+    expect(Math.abs(one - other)).toBeLessThan(700); // the burst, which one of them took
+  });
+
   test("takes bytes and messages together: who lacks either takes neither", () => {
     const clock = new FakeClock();
     const throttle = throttleOf(clock, { bytes: { perSecond: 1_000, burst: 1_000 }, messages: { perSecond: 1, burst: 1 } });
