@@ -5,6 +5,7 @@
  * Leaves to others: connecting, handshakes, deadlines, and what a half-closed pipe that does not move deserves (pipe/).
  */
 import { Socket } from "node:net";
+import { toKeep } from "../base/bytes.ts";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 import type { Reason } from "../base/reason.ts";
 import { flushSoon, NEVER, type Written } from "./turn.ts";
@@ -103,7 +104,7 @@ class SocketChannel implements Channel, Written {
     if (length === 0) return !this.#isFull;
     const waits = this.#socket.writableLength;
     if (length <= (waits === 0 ? SMALL_BYTES : SMALL_WAITING_BYTES)) this.#addSmall(chunk, waits);
-    else this.#pending.push(chunk);
+    else this.#pending.push(waits === 0 ? chunk : toKeep(chunk));
     this.pendingBytes += length;
     if (waits === 0) {
       if (this.pendingBytes >= FLUSH_BYTES) this.#send();
