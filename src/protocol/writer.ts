@@ -5,7 +5,7 @@
  * Leaves to others: which stream may send, and when (sender.ts) to flush.
  */
 import { Buffer } from "node:buffer";
-import { copyPart, toKeep } from "../base/bytes.ts";
+import { copyPart } from "../base/bytes.ts";
 import { HEADER, putHeader, Type } from "./frame.ts";
 
 /** The byte stream below a session. `written` is called once the bytes left our hands. */
@@ -32,7 +32,7 @@ export class Writer {
   readonly #room: () => void;
   #slab: Buffer | undefined;
   #position = 0;
-  #held: Uint8Array[] = [];
+  #held: Buffer[] = [];
   #heldBytes = 0;
   #inFlight = 0;
   #dead = false;
@@ -63,16 +63,16 @@ export class Writer {
   }
 
   /** A whole control frame. */
-  control(frame: Uint8Array): void {
+  control(frame: Buffer): void {
     if (this.#dead) return;
     if (this.blocked) {
       this.#heldBytes += frame.length;
       if (this.#heldBytes > MAX_HELD) this.overflow = true;
-      else this.#held.push(toKeep(frame));
+      else this.#held.push(ownCopy(frame));
       return;
     }
     this.#reserve(frame.length);
-    (this.#slab as Buffer).set(frame, this.#position);
+    frame.copy(this.#slab as Buffer, this.#position);
     this.#position += frame.length;
   }
 
@@ -103,7 +103,7 @@ export class Writer {
     this.#position = 0;
     this.#inFlight += size;
     if (size <= SMALL) {
-      const copy = this.#inFlight === size ? Buffer.allocUnsafe(size) : Buffer.allocUnsafeSlow(size); // many may wait: see toKeep
+      const copy = this.#inFlight === size ? Buffer.allocUnsafe(size) : Buffer.allocUnsafeSlow(size); // many may wait: see ownCopy
       slab.copy(copy, 0, 0, size);
       lendBack(slab);
       this.#transport.write(copy, () => this.#written(size));
@@ -150,6 +150,13 @@ export class Writer {
     }
     this.#room();
   }
+}
+
+/** Not in Buffer's pool, which all the process shares: each of many small ones that wait could keep 64 KiB of it (Node 26). */
+function ownCopy(frame: Buffer): Buffer {
+  const own = Buffer.allocUnsafeSlow(frame.length);
+  frame.copy(own);
+  return own;
 }
 
 function lendBack(slab: Buffer): void {

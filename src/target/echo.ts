@@ -2,13 +2,12 @@
  * The built-in `echo` target: gives back what it takes, bytes or messages, within the process.
  * Promises: the rules of base/channel.ts; a chunk goes straight through while the reader reads, and about 64 KiB wait while it does not.
  */
+import { toKeep } from "../base/bytes.ts";
 import type { Break, Channel, ChannelEvents } from "../base/channel.ts";
 
 const HIGH_BYTES = 64 << 10;
 /** What a waiting chunk costs beside its bytes. */
 const CHUNK_BYTES = 64;
-/** Chunks up to this size are copied before they wait, or they would pin the larger buffer that they lie in. */
-const SMALL_BYTES = 4 << 10;
 
 interface Waiting {
   readonly chunk: Uint8Array;
@@ -53,7 +52,7 @@ class Echo implements Channel {
       if (this.#waiting.length > 0 || this.#ending) this.#deliver();
     } else {
       if (this.#waiting === none) this.#waiting = [];
-      this.#waiting.push({ chunk: length <= SMALL_BYTES ? new Uint8Array(chunk) : chunk, last: ends });
+      this.#waiting.push({ chunk: toKeep(chunk), last: ends });
       this.#bytes += length + CHUNK_BYTES;
     }
     if (this.#isOver || this.#ending) return true;

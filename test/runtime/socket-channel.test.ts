@@ -408,13 +408,16 @@ describe("a channel over any socket", () => {
   });
 });
 
-test.each([500, 5_000])("chunks of %i bytes that wait for a peer who does not read keep little more alive than themselves", async (length) => {
-  const { channel } = await reach("tcp", silent);
-  while (channel.write(Buffer.alloc(16 << 10), false)) await turn();
-  const held = (): number => process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
-  const count = MiB / length;
-  collect();
-  const before = held();
-  for (let n = 0; n < count; n++) channel.write(new Uint8Array(64 << 10).subarray(n, n + length), false);
-  expect(await collectUntil(2 * MiB, () => held() - before)).toBeLessThan(2 * MiB);
-});
+test.each([500, 5_000])(
+  "chunks of %i bytes that wait for a peer who does not read keep little more alive than themselves",
+  async (length) => {
+    const { channel } = await reach("tcp", silent);
+    while (channel.write(Buffer.alloc(16 << 10), false)) await turn();
+    const held = (): number => process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+    const count = MiB / length;
+    collect();
+    const before = held();
+    for (let n = 0; n < count; n++) channel.write(new Uint8Array(64 << 10).subarray(n, n + length), false);
+    expect(await collectUntil(2 * MiB, () => held() - before)).toBeLessThan(2 * MiB);
+  },
+);

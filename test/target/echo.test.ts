@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { echoChannel } from "../../src/target/echo.ts";
 import { ChannelWatch } from "../support/channel-watch.ts";
+import { collect, collectUntil } from "../support/collect.ts";
 
 describe("the echo target", () => {
   test("whatever is written comes back in order, and the end after it, however the reader pauses", async () => {
@@ -52,6 +53,16 @@ describe("the echo target", () => {
     watch.resume();
     await watch.until(() => watch.drains === 1);
     expect([watch.bytes, channel.write(Buffer.alloc(10), false)]).toEqual([1_000, true]);
+  });
+
+  test("what waits for a reader keeps little more alive than itself", async () => {
+    const channels = Array.from({ length: 20 }, () => echoChannel({ messages: false }));
+    const held = (): number => process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+    collect();
+    const before = held();
+    for (const channel of channels) for (let n = 0; n < 12; n++) channel.write(new Uint8Array(64 << 10).subarray(n, n + 5_000), false);
+    expect(await collectUntil(2 << 20, () => held() - before)).toBeLessThan(2 << 20); // 1.2 MB, in buffers of 15.7
+    expect(channels.length).toBe(20);
   });
 
   test("drained comes also to who writes on before it", async () => {
