@@ -63,9 +63,12 @@ export const pipeSteps = (rare: boolean): fc.Arbitrary<PipeStep> =>
 
 /** Admits two of three, and the third when it is asked to go on. */
 class Gate implements Throttle {
+  /** That it was asked for. */
+  messages = 0;
   #asked = 0;
   #waiting: (() => void)[] = [];
-  admit(_bytes: number, _messages: number, resume: () => void): boolean {
+  admit(_bytes: number, messages: number, resume: () => void): boolean {
+    this.messages += messages;
     if (++this.#asked % 3 > 0) return true;
     this.#waiting.push(resume);
     return false;
@@ -81,6 +84,7 @@ class Gate implements Throttle {
 interface Line {
   readonly pipe: Pipe;
   readonly gate: Gate;
+  readonly isGated: boolean;
   readonly stream: Stream;
   readonly client: ChannelWatch;
   readonly back: ChannelWatch;
@@ -103,16 +107,18 @@ export class PipeWorld {
 
   constructor({ framing, chunkSize, gated }: { readonly framing: Kept; readonly chunkSize: number; readonly gated: boolean }) {
     this.#framing = framing;
-    const backs: { pipe: Pipe; gate: Gate; back: ChannelWatch }[] = [];
+    const backs: Pick<Line, "pipe" | "gate" | "isGated" | "back">[] = [];
     const pair = (this.pair = sessionPair({
       open: (stream) => {
         const [below, back] = channelPair();
         const gate = new Gate();
-        const limit = gated && backs.length % 2 === 0 ? gate : undefined;
+        const isGated = gated && backs.length > 1; // streams with and without, whose clients take batches and do not
+        const limit = isGated ? gate : undefined;
         stream.accept();
         const target = frameChannel(below, framing, { maxMessageBytes: 1 << 20 });
         backs.push({
           gate,
+          isGated,
           back: new ChannelWatch(back),
           pipe: joinPipe({ client: stream, target }, { clock: pair.clock, inbound: limit, outbound: limit }),
         });
@@ -124,7 +130,7 @@ export class PipeWorld {
     for (const [n, stream] of streams.entries())
       this.lines.push({
         stream,
-        client: new ChannelWatch(stream),
+        client: new ChannelWatch(stream, { batches: n % 2 > 0 }),
         ...backs[n]!,
         sent: { client: [], back: [] },
         ended: { client: false, back: false },
@@ -232,7 +238,7 @@ export class PipeWorld {
     ];
   }
 
-  #faultsOf({ client, back, sent, pipe }: Line): readonly string[] {
+  #faultsOf({ client, back, sent, pipe, gate, isGated }: Line): readonly string[] {
     const wire = encode(sent.client, this.#framing);
     const faults = [...client.faults, ...back.faults];
     const require = (isSo: boolean, fault: string): void => void (isSo || faults.push(fault));
@@ -244,6 +250,7 @@ export class PipeWorld {
     require(pipe.outbound.messages >= client.messages.length, "more came than was counted");
     if (client.broken !== undefined || back.broken !== undefined) return faults;
     require(client.ended && back.ended, "no end");
+    require(!isGated || gate.messages === pipe.inbound.messages + pipe.outbound.messages, "not all were admitted");
     require(counted(pipe.inbound) === text(sent.client) && counted(pipe.outbound) === text(sent.back), "another number was counted");
     return faults;
   }
