@@ -34,7 +34,7 @@ const STREAM_WINDOW_MAX = 4 << 20;
 /** So long after two streams received bytes in turn they still share the connection. */
 const SHARED_MS = 10_000;
 
-export class Roster implements StreamOwner {
+export class Roster implements StreamOwner<Stream> {
   readonly receiver: Receiver;
   readonly #parts: SessionParts;
   readonly #events: RosterEvents;

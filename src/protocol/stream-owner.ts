@@ -1,11 +1,10 @@
 /** What a stream asks of its session, and what it is made of. */
 import type { Break } from "../base/channel.ts";
-import type { Stream } from "./stream.ts";
 import type { Tlv } from "./tlv.ts";
 import type { ReceiveWindow } from "./window.ts";
 import type { Writer } from "./writer.ts";
 
-export interface StreamOwner {
+export interface StreamOwner<Stream> {
   readonly maxPayload: number;
   readonly maxMessage: number;
   /** Cost that the session may still send. */

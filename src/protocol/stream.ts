@@ -51,7 +51,7 @@ export class Stream implements Channel {
   consumedAt = 0;
   released = false;
 
-  readonly #owner: StreamOwner;
+  readonly #owner: StreamOwner<Stream>;
   #events: ChannelEvents | undefined;
   #closed = false;
 
@@ -69,7 +69,7 @@ export class Stream implements Channel {
   #delivering = false;
   #messageBytes = 0;
 
-  constructor(owner: StreamOwner, init: StreamInit) {
+  constructor(owner: StreamOwner<Stream>, init: StreamInit) {
     this.#owner = owner;
     this.target = init.target;
     this.messages = init.messages;
