@@ -1,7 +1,7 @@
 /**
  * Sees to it that a listening server goes on accepting. A Deno that once ran out of descriptors in `accept` never accepts again and says
  * nothing, so where facts say so a server that was quiet for a while is dialled now and then; if it does not take that up, it listens anew.
- * Promises: nothing is done where accepting keeps up by itself, and on unix sockets. Leaves to others: to hang up on `isOwn` sockets.
+ * Promises: nothing is done where accepting keeps up by itself, and on unix sockets. Leaves to others: to hang up on sockets that `takeOwn` knows.
  */
 import { createConnection, type Server, type Socket } from "node:net";
 import type { SocketAddress, TcpAddress } from "../base/address.ts";
@@ -22,10 +22,15 @@ export function createProbeMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(MAX_PROBES * Int32Array.BYTES_PER_ELEMENT);
 }
 
-/** What takes it back; without effect where nothing is shared. */
-function announce(port: number): () => void {
-  const cell = ports.findIndex((_, index) => Atomics.compareExchange(ports, index, 0, port) === 0);
-  return () => void (cell >= 0 && Atomics.store(ports, cell, 0));
+/** Without effect where nothing is shared. */
+function announce(port: number): void {
+  ports.find((_, index) => Atomics.compareExchange(ports, index, 0, port) === 0);
+}
+
+/** It is a probe's no longer. Whether it was one's until now. */
+function takeBack(port: number): boolean {
+  const cell = ports.indexOf(port);
+  return cell >= 0 && Atomics.compareExchange(ports, cell, port, 0) === port;
 }
 
 export interface WatchOptions {
@@ -39,8 +44,8 @@ export interface WatchOptions {
 }
 
 export interface AcceptWatch {
-  /** Whether an accepted socket is the watch's own. */
-  isOwn(socket: Socket): boolean;
+  /** Whether an accepted socket is the watch's own; of each probe one is: whoever has its port afterwards is a client. */
+  takeOwn(socket: Socket): boolean;
   /** Descriptors are scarce: it looks more often for a while, as accepting may end at any moment. */
   scarce(): void;
   stop(): void;
@@ -60,7 +65,7 @@ const SCARCE_LOOKS = 30;
 /** At one moment, of all threads. */
 const MAX_PROBES = 256;
 
-const nothing: AcceptWatch = { isOwn: () => false, scarce: () => {}, stop: () => {} };
+const nothing: AcceptWatch = { takeOwn: () => false, scarce: () => {}, stop: () => {} };
 
 export function watchAccepting(server: Server, options: WatchOptions): AcceptWatch {
   const { address } = options;
@@ -71,7 +76,7 @@ class Watch implements AcceptWatch {
   readonly #server: Server;
   readonly #options: WatchOptions & { readonly address: TcpAddress };
   #timer: Timer;
-  #probe: { readonly socket: Socket; readonly host: string; readonly port: number; takeBack(): void } | undefined;
+  #probe: { readonly socket: Socket; readonly host: string; readonly port: number; isOver: boolean } | undefined;
   #accepted = true;
   #scarceLooks = 0;
   /** It does not listen, and is about to. */
@@ -89,11 +94,21 @@ class Watch implements AcceptWatch {
     return this.#scarceLooks > 0 ? SCARCE : CALM;
   }
 
-  isOwn(socket: Socket): boolean {
-    const { remotePort, remoteAddress } = socket;
-    if (this.#probe !== undefined && remotePort === this.#probe.port && remoteAddress?.replace("::ffff:", "") === this.#probe.host)
+  takeOwn({ remotePort, remoteAddress, localAddress }: Socket): boolean {
+    const probe = this.#probe;
+    if (remotePort === undefined) return false;
+    if (probe?.isOver === false && remotePort === probe.port && remoteAddress?.replace("::ffff:", "") === probe.host) {
+      this.#over();
       return true;
-    return ports.length > 0 && remotePort !== undefined && ports.includes(remotePort) && remoteAddress === socket.localAddress;
+    }
+    return remoteAddress === localAddress && takeBack(remotePort);
+  }
+
+  /** Whoever comes from the port of the probe is not the probe any more. */
+  #over(): void {
+    if (this.#probe === undefined || this.#probe.isOver) return;
+    this.#probe.isOver = true;
+    takeBack(this.#probe.port);
   }
 
   scarce(): void {
@@ -107,7 +122,7 @@ class Watch implements AcceptWatch {
   stop(): void {
     this.#stopped = true;
     this.#timer.cancel();
-    this.#probe?.takeBack();
+    this.#over();
     this.#probe?.socket.destroy();
   }
 
@@ -135,15 +150,18 @@ class Watch implements AcceptWatch {
       return this.#lookLater(); // Deno throws what it should tell
     }
     const { shared = false } = this.#options;
-    const takeBack = shared ? announce(localPort) : (): void => {};
-    this.#probe = { socket: probe, host: local, port: localPort, takeBack };
+    if (shared) announce(localPort);
+    this.#probe = { socket: probe, host: local, port: localPort, isOver: false };
     let answered = false; // another thread has accepted it, and hung up
-    probe.on("error", () => (failed = true)); // the port is taken, or still no descriptors: that is for the next time
+    probe.on("error", () => {
+      failed = true; // the port is taken, or still no descriptors: that is for the next time
+      this.#over();
+    });
     probe.once("close", () => (answered = shared));
     probe.resume();
     const judge = (): void => {
+      this.#over();
       this.#probe = undefined;
-      takeBack();
       const isWell = this.#accepted || failed || answered;
       probe.destroy();
       if (isWell) return this.#lookLater();

@@ -143,7 +143,7 @@ class Door implements Listener {
   #accept(socket: Socket): boolean {
     const probe = this.#expected.take(socket);
     const source = probe ?? sourceOf(socket, this.#options.address.kind);
-    if (source === undefined || this.#stopped || this.#watch?.isOwn(socket) === true) return false; // left already, or we did; or ourselves
+    if (source === undefined || this.#stopped || this.#watch?.takeOwn(socket) === true) return false; // left already, or we did; or ourselves
     const obstacle = probe === undefined ? this.#obstacle(source) : undefined;
     // A probe may go to the reserve: strangers who hold all seats must not keep a gateway from starting.
     const giveBack = obstacle !== undefined ? undefined : probe !== undefined ? () => {} : this.#descriptors.forClient();

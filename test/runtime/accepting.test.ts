@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { createConnection, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TcpAddress } from "../../src/base/address.ts";
 import { createProbeMemory, shareProbes, watchAccepting, type AcceptWatch } from "../../src/runtime/accepting.ts";
@@ -13,12 +13,15 @@ let seen: { own: number; others: number };
 const troubles: Error[] = [];
 const open: { readonly server: Server; readonly watch: AcceptWatch }[] = [];
 
-/** Probes come from ports that nobody has: chance would now and then choose one that is taken. */
+/** Where probes come from, the last one first: from ports that nobody has, as chance would now and then choose one that is taken. */
+let foreseen: number[] = [];
+
 async function foreseePorts(): Promise<void> {
   const holders = Array.from({ length: 60 }, () => createServer().listen(0, "127.0.0.1"));
   await Promise.all(holders.map((holder) => once(holder, "listening")));
   const ports = holders.map((holder) => (holder.address() as AddressInfo).port).filter((port) => port < 60_768);
   await Promise.all(holders.map((holder) => once(holder.close(), "close")));
+  foreseen = ports;
   vi.spyOn(Math, "random").mockImplementation(() => (ports.pop()! - 32_768 + 0.5) / 28_000);
 }
 
@@ -44,7 +47,7 @@ async function watched({ port, shared }: { readonly port: number; readonly share
   const address = (await bindServer(server, { kind: "tcp", host: "127.0.0.1", port }, { shared })) as TcpAddress;
   const watch = watchAccepting(server, { address, clock, shared, troubled: (error) => void troubles.push(error) });
   server.on("connection", (socket: Socket) => {
-    const who = watch.isOwn(socket) ? "own" : "others";
+    const who = watch.takeOwn(socket) ? "own" : "others";
     socket.resume().end();
     void once(socket, "close").then(() => seen[who]++);
   });
@@ -71,6 +74,38 @@ test("a server that was quiet is dialled where a runtime may have ceased to acce
   }
   stop();
   expect([clock.waiting, seen.others, troubles]).toEqual([0, 0, []]);
+});
+
+describe.skipIf(facts.keepsAccepting)("a client that has the port of a probe is a client", () => {
+  /** Comes from `localPort`, and is gone when it was hung up on. */
+  async function comes(port: number, localPort: number): Promise<void> {
+    const client = createConnection({ host: "127.0.0.1", port, localAddress: "127.0.0.1", localPort });
+    await once(client.resume(), "close");
+  }
+
+  test.each([false, true])("once the probe was taken up (shared: %s)", async (shared) => {
+    shareProbes(shared ? createProbeMemory() : new SharedArrayBuffer(0));
+    const { port } = await watched({ port: 0, shared });
+    clock.advance(3_000);
+    const from = foreseen.at(-1)!;
+    clock.advance(3_000);
+    await over(1);
+    await comes(port, from);
+    await expect.poll(() => seen, { interval: 5, timeout: 5_000 }).toEqual({ own: 1, others: 1 });
+  });
+
+  test("where the probe could not have it", async () => {
+    const { port } = await watched({ port: 0, shared: false });
+    clock.advance(3_000);
+    const from = foreseen.at(-1)!;
+    const holder = createServer().listen(from, "127.0.0.1");
+    await once(holder, "listening");
+    clock.advance(3_000);
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve)); // the probe failed
+    await once(holder.close(), "close");
+    await comes(port, from);
+    await expect.poll(() => seen, { interval: 5, timeout: 5_000 }).toEqual({ own: 0, others: 1 });
+  });
 });
 
 test("servers that share a port know each other's, and none of them listens anew because the other was dialled", async () => {

@@ -7,7 +7,7 @@ import { createTestCa } from "../support/mint.ts";
 const watches = new Set<object>();
 vi.mock("../../src/runtime/accepting.ts", () => ({
   watchAccepting: () => {
-    const watch = { isOwn: () => false, stop: () => void watches.delete(watch) };
+    const watch = { takeOwn: () => false, stop: () => void watches.delete(watch) };
     watches.add(watch);
     return watch;
   },
