@@ -18,6 +18,9 @@ export interface BindOptions {
   readonly shared?: boolean;
 }
 
+/** Who comes while so many wait to be accepted has to come again, a second later. Node's own 511 are few for clients that all come back at once. */
+const BACKLOG = 4_096;
+
 /** Resolves with the address as bound: the port that was given for 0, the address that a name stood for. */
 export async function bindServer(
   server: Server,
@@ -34,8 +37,8 @@ export async function bindServer(
     server.on("error", settle).on("listening", settle);
     if (address.kind === "tcp") {
       // A Deno closes what it turns away only after it has accepted all that wait, and ends accepting when that takes the last descriptor.
-      const few = facts.keepsAccepting ? {} : { backlog: processDescriptors().burst };
-      server.listen({ host: address.host, port: address.port, reusePort: shared, ...few });
+      const backlog = facts.keepsAccepting ? BACKLOG : processDescriptors().burst;
+      server.listen({ host: address.host, port: address.port, reusePort: shared, backlog });
       return;
     }
     withMask(0o777 & ~mode, () => server.listen({ path: address.path })); // it is bound within this call

@@ -7,6 +7,7 @@
 import { constants } from "node:crypto";
 import { createServer as createNetServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type Server as RuntimeTlsServer, type TlsOptions, type TLSSocket } from "node:tls";
+import { ownCipherOrder } from "./ciphers.ts";
 import { facts } from "./facts.ts";
 import { Gate } from "./gate.ts";
 
@@ -82,6 +83,7 @@ interface HandshakeEvents {
 }
 
 function starter(options: TlsServerOptions, events: HandshakeEvents): Start {
+  const ciphers = ownCipherOrder();
   const tlsOptions: TlsOptions = {
     cert: options.certificate,
     key: options.key,
@@ -90,6 +92,7 @@ function starter(options: TlsServerOptions, events: HandshakeEvents): Start {
     rejectUnauthorized: true,
     minVersion: "TLSv1.3",
     maxVersion: "TLSv1.3",
+    ...(ciphers === undefined ? {} : { ciphers }),
     ALPNProtocols: [...options.alpn],
     handshakeTimeout: 0x7fffffff, // the listener's own deadline destroys; the runtime's only tells
     ...(facts.endsTickets ? { secureOptions: constants.SSL_OP_NO_TICKET } : {}),
